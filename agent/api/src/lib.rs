@@ -1,0 +1,1 @@
+//! Kata's agent ttRPC messages and services.

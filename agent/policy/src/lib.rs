@@ -1,0 +1,1 @@
+//! The measured policy every request must pass.

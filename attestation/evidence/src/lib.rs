@@ -1,0 +1,1 @@
+//! SEV-SNP report layout, certificate table and evidence JSON.

@@ -1,0 +1,1 @@
+//! Key broker protocol 0.4.0: messages, binding and JWE.

@@ -1,0 +1,1 @@
+//! Software PSP for the simulated SEV-SNP.

@@ -1,0 +1,1 @@
+//! Verification of SEV-SNP evidence against roots and reference values.

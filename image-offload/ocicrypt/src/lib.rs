@@ -1,0 +1,1 @@
+//! Encrypted image layers: ocicrypt format, key wrapping and the layer cipher.

@@ -1,0 +1,1 @@
+//! Pull, verify, decrypt and unpack images inside the guest.

@@ -1,0 +1,1 @@
+//! Reproducible initrd: newc archive, manifest, module order.

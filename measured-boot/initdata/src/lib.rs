@@ -1,0 +1,1 @@
+//! Initdata: TOML document, annotation, disk image and digest.

@@ -1,0 +1,1 @@
+//! Configuration, annotations and the launch plan with its readers.

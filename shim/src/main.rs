@@ -1,0 +1,3 @@
+//! The containerd shim: sandbox lifecycle, QEMU, host networking.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A private containerd, registry and key broker in network namespaces of their own.

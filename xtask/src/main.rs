@@ -1,0 +1,3 @@
+//! Project tasks: setup, demo, test, guest, bench, fuzz.
+
+fn main() {}
