@@ -1,0 +1,1 @@
+//! Containers in the guest: libcontainer in a fresh process, standard streams, statistics.

@@ -1,0 +1,1 @@
+//! The sandbox: QEMU life cycle, host network, console and cleanup.
