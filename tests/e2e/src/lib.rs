@@ -1,1 +1,170 @@
-//! End-to-end tests.
+//! What the end-to-end tests share: a lab, a pod that must fail, the checks on it.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use redoubt_lab::{
+    Lab, LabDescription, Leftovers, PodOutcome, PodRequest, RunningPod, Scenario, ScenarioOptions,
+};
+
+/// A pod that must fail says so within this time.
+pub const FAILURE_LIMIT: Duration = Duration::from_secs(30);
+/// A pod that works ends within this time, even on emulated processors.
+pub const POD_LIMIT: Duration = Duration::from_secs(120);
+/// The key that the sample image is encrypted for.
+pub const KEY_ID: &str = "kbs:///default/key/sample";
+
+const KEY_PATH: &str = "default/key/sample";
+
+/// A lab with the sample image in its registry and the key at its broker.
+#[derive(Debug)]
+pub struct Fixture {
+    /// The lab.
+    pub lab: Lab,
+    /// The encrypted sample image by digest.
+    pub image: String,
+    /// The key's file at the broker.
+    pub key_file: PathBuf,
+    before: Leftovers,
+}
+
+impl Fixture {
+    /// Starts a lab from what `cargo xtask test` prepared.
+    pub fn start() -> Result<Self> {
+        let description = std::env::var("REDOUBT_LAB")
+            .context("REDOUBT_LAB is not set: run these tests with `cargo xtask test`")?;
+        let description: LabDescription = serde_json::from_str(&description)?;
+        let lab = Lab::start(description.binaries, description.guest, &description.parts)?;
+        let key: Vec<u8> = (0..32_u8)
+            .map(|byte| byte.wrapping_mul(7).wrapping_add(3))
+            .collect();
+        let key_file = lab.broker.put_resource(KEY_PATH, &key)?;
+        let image = lab.push_encrypted("sample", KEY_ID, &key_file)?;
+        let before = Leftovers::now();
+        Ok(Self {
+            lab,
+            image,
+            key_file,
+            before,
+        })
+    }
+
+    /// The options of a pod that works.
+    pub fn working(&self) -> ScenarioOptions {
+        ScenarioOptions::working(&self.image)
+    }
+
+    /// Prepares a scenario and runs the image's own program to its end.
+    pub fn run(&self, options: &ScenarioOptions) -> Result<PodOutcome> {
+        self.run_request(options, &PodRequest::default())
+    }
+
+    /// Prepares a scenario and runs a request to its end.
+    pub fn run_request(
+        &self,
+        options: &ScenarioOptions,
+        request: &PodRequest,
+    ) -> Result<PodOutcome> {
+        let scenario = self.prepare(options)?;
+        let outcome = self.start_pod(&scenario, request)?.finish(POD_LIMIT);
+        outcome.with_context(|| self.logs())
+    }
+
+    /// Prepares a scenario under a name of its own.
+    pub fn prepare(&self, options: &ScenarioOptions) -> Result<Scenario> {
+        Scenario::prepare(&self.lab, &format!("pod-{}", self.lab.unique()), options)
+    }
+
+    /// Starts a pod.
+    pub fn start_pod(&self, scenario: &Scenario, request: &PodRequest) -> Result<RunningPod> {
+        RunningPod::start(&self.lab, scenario, request)
+    }
+
+    /// Runs a pod that must fail with `code` in one readable line and leave nothing behind.
+    pub fn expect_failure(&self, options: &ScenarioOptions, code: &str) -> Result<PodOutcome> {
+        self.expect_failure_with(options, code, |_| Ok(()))
+    }
+
+    /// Like [`Self::expect_failure`], after changing what was prepared.
+    pub fn expect_failure_with(
+        &self,
+        options: &ScenarioOptions,
+        code: &str,
+        tamper: impl FnOnce(&Scenario) -> Result<()>,
+    ) -> Result<PodOutcome> {
+        let scenario = self.prepare(options)?;
+        tamper(&scenario)?;
+        let outcome = self
+            .start_pod(&scenario, &PodRequest::default())?
+            .finish(POD_LIMIT)
+            .with_context(|| self.logs())?;
+        check_failure(&outcome, code).with_context(|| self.logs())?;
+        self.expect_nothing_left()?;
+        Ok(outcome)
+    }
+
+    /// Fails when a pod left anything on the machine.
+    pub fn expect_nothing_left(&self) -> Result<()> {
+        let left = Leftovers::settled_since(&self.before, Duration::from_secs(5));
+        ensure!(
+            left.is_empty(),
+            "left behind: {}\n{}",
+            left.join(", "),
+            self.logs()
+        );
+        Ok(())
+    }
+
+    /// What the servers of the lab logged last.
+    pub fn logs(&self) -> String {
+        format!(
+            "containerd and shim:\n{}\nbroker:\n{}",
+            self.lab.containerd.last_lines(60),
+            self.lab.broker.last_lines(15)
+        )
+    }
+}
+
+/// One line with a stable code, within the time limit, and a status that is not zero.
+fn check_failure(outcome: &PodOutcome, code: &str) -> Result<()> {
+    let said: Vec<&str> = outcome
+        .stderr
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    ensure!(outcome.status != 0, "the pod ran: {}", outcome.stdout);
+    ensure!(
+        said.len() == 1,
+        "not one line but {}: {}",
+        said.len(),
+        outcome.stderr
+    );
+    ensure!(
+        outcome.stderr.contains(&format!("[{code}]")),
+        "expected {code}, got: {}",
+        outcome.stderr
+    );
+    ensure!(
+        outcome.elapsed < FAILURE_LIMIT,
+        "it took {:.1} s",
+        outcome.elapsed.as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Writes a program that starts QEMU after changing one of its arguments, as a hostile host would.
+pub fn tampering_qemu(dir: &Path, qemu: &Path, shell_edit: &str) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let path = dir.join("qemu-tampered");
+    let script = format!(
+        "#!/bin/bash\nargs=(\"$@\")\nfor i in \"${{!args[@]}}\"; do\n{shell_edit}\ndone\nexec {} \"${{args[@]}}\"\n",
+        qemu.display()
+    );
+    std::fs::write(&path, script)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}

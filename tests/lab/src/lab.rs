@@ -1,0 +1,221 @@
+//! The lab: one folder, one network, the servers in it, and pods on request.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::broker::Broker;
+use crate::command::run;
+use crate::containerd::Containerd;
+use crate::image::{SampleImage, SampleParts};
+use crate::netns::NetworkNamespace;
+use crate::registry::Registry;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+const REGISTRY_PORT: u16 = 5000;
+const BROKER_PORT: u16 = 8443;
+
+/// Everything a lab is made from; the end-to-end tests receive it as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LabDescription {
+    /// Programs in use.
+    pub binaries: Binaries,
+    /// What guests boot from.
+    pub guest: GuestFiles,
+    /// What the sample image is made of.
+    pub parts: SampleParts,
+}
+
+/// Programs of this workspace and of the machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Binaries {
+    /// The folder that holds `containerd-shim-kata-v2`.
+    pub shim_dir: PathBuf,
+    /// The `redoubt` command.
+    pub redoubt: PathBuf,
+    /// QEMU.
+    pub qemu: PathBuf,
+    /// The vhost-user vsock daemon; `None` where `/dev/vhost-vsock` exists.
+    pub vsock_daemon: Option<PathBuf>,
+}
+
+/// What a guest boots from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GuestFiles {
+    /// The AmdSev build of OVMF.
+    pub firmware: PathBuf,
+    /// The guest kernel.
+    pub kernel: PathBuf,
+    /// The guest initrd.
+    pub initrd: PathBuf,
+}
+
+/// A running laboratory. Dropping it removes everything.
+#[derive(Debug)]
+pub struct Lab {
+    id: u32,
+    pods: AtomicU32,
+    /// Programs in use.
+    pub binaries: Binaries,
+    /// What guests boot from.
+    pub guest: GuestFiles,
+    /// The key broker.
+    pub broker: Broker,
+    /// The image registry.
+    pub registry: Registry,
+    /// containerd.
+    pub containerd: Containerd,
+    /// The sample image, unencrypted.
+    pub image: SampleImage,
+    /// The namespace of the servers.
+    pub servers: NetworkNamespace,
+    // Dropped last: the servers still write while they stop.
+    dir: LabDir,
+}
+
+/// The lab's folder, removed when dropped.
+#[derive(Debug)]
+struct LabDir {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl LabDir {
+    fn create(path: PathBuf) -> Result<Self> {
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path)?;
+        Ok(Self { path, keep: false })
+    }
+}
+
+impl Drop for LabDir {
+    fn drop(&mut self) {
+        if !self.keep {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+impl Lab {
+    /// Starts the servers and builds the sample image.
+    pub fn start(binaries: Binaries, guest: GuestFiles, parts: &SampleParts) -> Result<Self> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "the lab needs root: namespaces and QEMU"
+        );
+        let id = std::process::id() % 100_000;
+        let guard = LabDir::create(PathBuf::from(format!("/var/tmp/redoubt-lab-{id}")))?;
+        let dir = guard.path.clone();
+        let servers = server_network(id)?;
+        let simulator = dir.join("simulator");
+        run(Command::new(&binaries.redoubt)
+            .args(["simulator", "init"])
+            .arg(&simulator))
+        .context("cannot make the simulated PSP's identity")?;
+        let broker = Broker::start(
+            &servers,
+            &binaries.redoubt,
+            SocketAddr::new(IpAddr::V4(SERVER), BROKER_PORT),
+            &dir,
+            &simulator.join("ark.pem"),
+        )?;
+        let registry = Registry::start(
+            &servers,
+            SocketAddr::new(IpAddr::V4(SERVER), REGISTRY_PORT),
+            &dir,
+        )?;
+        let containerd = Containerd::start(&dir, &binaries.shim_dir)?;
+        let images = dir.join("images");
+        fs::create_dir_all(&images)?;
+        let image = SampleImage::build(&images, parts)?;
+        Ok(Self {
+            id,
+            pods: AtomicU32::new(0),
+            binaries,
+            guest,
+            broker,
+            registry,
+            containerd,
+            image,
+            servers,
+            dir: guard,
+        })
+    }
+
+    /// The folder of everything that the lab writes.
+    pub fn dir(&self) -> &Path {
+        &self.dir.path
+    }
+
+    /// The folder of the simulated PSP's identity.
+    pub fn simulator(&self) -> PathBuf {
+        self.dir.path.join("simulator")
+    }
+
+    /// Leaves the files in place when the lab ends.
+    pub fn keep_files(&mut self) {
+        self.dir.keep = true;
+    }
+
+    /// A network namespace with an address, as a CNI plugin would make it.
+    pub fn pod_network(&self) -> Result<NetworkNamespace> {
+        let number = self.pods.fetch_add(1, Ordering::Relaxed);
+        let pod = NetworkNamespace::create(&format!("rdt-{}-pod-{number}", self.id))?;
+        let host = 10 + number % 200;
+        let port = format!("pod{number}");
+        pod.connect(
+            "eth0",
+            &format!("10.88.0.{host}/24"),
+            &self.servers,
+            &port,
+            "br0",
+        )?;
+        pod.ip(&["route", "add", "default", "via", &SERVER.to_string()])?;
+        Ok(pod)
+    }
+
+    /// A number that no other pod of this lab has.
+    pub fn unique(&self) -> u32 {
+        self.pods.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Encrypts the sample image for a broker key and pushes it; gives `host/name@digest`.
+    pub fn push_encrypted(&self, name: &str, key_id: &str, key: &Path) -> Result<String> {
+        let tag = format!("{}/{name}:v1", self.registry.host());
+        let redoubt = self.servers.command(&self.binaries.redoubt);
+        self.push(redoubt, &tag, Some((key_id, key)))
+    }
+
+    fn push(&self, mut redoubt: Command, tag: &str, key: Option<(&str, &Path)>) -> Result<String> {
+        redoubt
+            .args(["image", "encrypt", &self.image.source()])
+            .arg(format!("docker://{tag}"));
+        if let Some((key_id, key)) = key {
+            redoubt
+                .arg("--key")
+                .arg(format!("{key_id}={}", key.display()));
+        }
+        redoubt.args(["--plain-http", "--json"]);
+        let output = run(&mut redoubt)?;
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .context("`redoubt image encrypt --json` printed no JSON")?;
+        let digest = answer["manifest_digest"]
+            .as_str()
+            .context("no manifest_digest")?;
+        let name = tag.rsplit_once(':').map_or(tag, |(name, _)| name);
+        Ok(format!("{name}@{digest}"))
+    }
+}
+
+fn server_network(id: u32) -> Result<NetworkNamespace> {
+    let servers = NetworkNamespace::create(&format!("rdt-{id}-servers"))?;
+    servers.ip(&["link", "add", "br0", "type", "bridge"])?;
+    servers.ip(&["address", "add", &format!("{SERVER}/24"), "dev", "br0"])?;
+    servers.ip(&["link", "set", "br0", "up"])?;
+    Ok(servers)
+}

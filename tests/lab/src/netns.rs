@@ -1,0 +1,107 @@
+//! Network namespaces with veth pairs between them.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sched::{CloneFlags, setns};
+
+use crate::command::{command, run};
+
+/// A named network namespace, removed when dropped.
+#[derive(Debug)]
+pub struct NetworkNamespace {
+    name: String,
+}
+
+impl NetworkNamespace {
+    /// Makes the namespace with its loopback interface up.
+    pub fn create(name: &str) -> Result<Self> {
+        run(&mut command("ip", &["netns", "add", name]))?;
+        let namespace = Self {
+            name: name.to_owned(),
+        };
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    /// The file that stands for the namespace.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.name)
+    }
+
+    /// Runs `ip` inside.
+    pub fn ip(&self, arguments: &[&str]) -> Result<()> {
+        let mut words = vec!["-n", &self.name];
+        words.extend_from_slice(arguments);
+        run(&mut command("ip", &words)).map(drop)
+    }
+
+    /// A command that will run inside (only the network changes).
+    pub fn command(&self, program: &std::path::Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.path().display()))
+            .arg("--")
+            .arg(program);
+        command
+    }
+
+    /// Connects this namespace's `inner` interface with a port of `bridge` in `other`.
+    pub fn connect(
+        &self,
+        inner: &str,
+        address: &str,
+        other: &NetworkNamespace,
+        port: &str,
+        bridge: &str,
+    ) -> Result<()> {
+        self.ip(&[
+            "link",
+            "add",
+            inner,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            port,
+            "netns",
+            &other.name,
+        ])?;
+        other.ip(&["link", "set", port, "master", bridge, "up"])?;
+        self.ip(&["address", "add", address, "dev", inner])?;
+        self.ip(&["link", "set", inner, "up"])
+    }
+
+    /// Whether a TCP connection to `address` succeeds from inside.
+    pub fn can_connect(&self, address: SocketAddr) -> bool {
+        self.inside(move || {
+            TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
+        })
+        .unwrap_or(false)
+    }
+
+    /// Runs `work` on a thread of its own that has entered the namespace.
+    pub fn inside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let file =
+            File::open(self.path()).with_context(|| format!("no namespace {}", self.name))?;
+        std::thread::spawn(move || -> Result<T> {
+            setns(&file, CloneFlags::CLONE_NEWNET).context("cannot enter the namespace")?;
+            Ok(work())
+        })
+        .join()
+        .map_err(|_| anyhow!("a thread inside the namespace panicked"))?
+    }
+}
+
+impl Drop for NetworkNamespace {
+    fn drop(&mut self) {
+        let _ = run(&mut command("ip", &["netns", "delete", &self.name]));
+    }
+}
