@@ -1,1 +1,32 @@
 //! Pull, verify, decrypt and unpack images inside the guest.
+//!
+//! The order is fixed: a layer's blob is staged and its digest compared with
+//! the verified manifest; then, for an encrypted layer, its HMAC and sealed
+//! plaintext digest; only then is it decompressed and unpacked, and it becomes
+//! part of a root file system when its diff_id matched as well. A pull that
+//! fails leaves nothing of the image behind.
+
+mod digest;
+mod errors;
+mod events;
+mod image;
+#[allow(dead_code)]
+mod keys;
+mod options;
+mod reference;
+mod store;
+
+pub use digest::Digest;
+pub use errors::{EntryProblem, ImageError};
+pub use events::{NoObserver, PullEvent, PullObserver};
+pub use image::{
+    Descriptor, ImageConfig, Index, MAX_CONFIG_BYTES, MAX_LAYERS, MAX_MANIFEST_BYTES, Manifest,
+    ManifestDocument,
+};
+pub use keys::{KeySource, KeySourceError, StaticKeys};
+pub use options::{
+    AbsoluteNames, Devices, Platform, PullOptions, RegistryCredential, RegistryOptions,
+    RetryOptions, TrustRoots, UnpackOptions,
+};
+pub use reference::ImageReference;
+pub use store::{ImageStore, LayerDir, PulledImage};

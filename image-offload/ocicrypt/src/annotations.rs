@@ -1,0 +1,158 @@
+//! The annotations of an encrypted layer's descriptor.
+
+use std::collections::BTreeMap;
+
+use crate::base64_text;
+use crate::errors::OcicryptError;
+use crate::jwe::JweMessage;
+use crate::keys::PublicKey;
+use crate::options::{PrivateOptions, PublicOptions};
+use crate::provider::ProviderPacket;
+
+/// Annotation with the public options.
+pub const PUBLIC_OPTIONS: &str = "org.opencontainers.image.enc.pubopts";
+/// Prefix of all annotations with wrapped keys; the scheme follows.
+pub const ENCRYPTED_KEY_PREFIX: &str = "org.opencontainers.image.enc.keys.";
+
+const JWE: &str = "jwe";
+const PROVIDER_PREFIX: &str = "provider.";
+/// The provider name under which broker packets travel.
+const BROKER_PROVIDER: &str = "provider.attestation-agent";
+/// Wrapped keys of one layer; each costs at most one attempt to open it.
+const MAX_RECIPIENTS: usize = 64;
+/// Length of all annotations of one scheme.
+const MAX_ANNOTATION_BYTES: usize = 512 * 1024;
+
+/// What a descriptor says about its layer's encryption.
+#[derive(Debug)]
+pub struct LayerEncryption {
+    /// The public options.
+    pub public: PublicOptions,
+    /// The wrapped keys, in the order of schemes and then of the list.
+    pub recipients: Vec<Recipient>,
+}
+
+/// One wrapped key.
+#[derive(Debug)]
+pub enum Recipient {
+    /// Wrapped with a key of the key broker.
+    Provider(ProviderPacket),
+    /// Wrapped for an asymmetric key.
+    Jwe(JweMessage),
+    /// Of a scheme, or in a form, that cannot be opened here.
+    Unusable {
+        /// Scheme as in the annotation's name, such as `pkcs7`.
+        scheme: String,
+        /// Why, when the scheme is one that is known.
+        reason: Option<OcicryptError>,
+    },
+}
+
+impl LayerEncryption {
+    /// Reads a descriptor's annotations.
+    ///
+    /// A wrapped key that cannot be read does not spoil the others: it
+    /// becomes [`Recipient::Unusable`].
+    pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Result<Self, OcicryptError> {
+        let public = annotations
+            .get(PUBLIC_OPTIONS)
+            .ok_or(OcicryptError::PublicOptionsMissing)?;
+        let public = base64_text::decode(public).ok_or(OcicryptError::PublicOptionsInvalid {
+            reason: "not base64",
+        })?;
+        let public = PublicOptions::parse(&public)?;
+        let mut recipients = Vec::new();
+        for (name, value) in annotations {
+            let Some(scheme) = name.strip_prefix(ENCRYPTED_KEY_PREFIX) else {
+                continue;
+            };
+            let invalid = |reason| OcicryptError::AnnotationInvalid {
+                name: name.clone(),
+                reason,
+            };
+            if value.len() > MAX_ANNOTATION_BYTES {
+                return Err(invalid("too long"));
+            }
+            for blob in value.split(',').filter(|blob| !blob.is_empty()) {
+                if recipients.len() == MAX_RECIPIENTS {
+                    return Err(invalid("too many wrapped keys"));
+                }
+                let blob = base64_text::decode(blob).ok_or_else(|| invalid("not base64"))?;
+                recipients.push(Recipient::read(scheme, &blob));
+            }
+        }
+        if recipients.is_empty() {
+            return Err(OcicryptError::NoRecipients);
+        }
+        Ok(Self { public, recipients })
+    }
+
+    /// The schemes of all recipients, for an error.
+    pub fn schemes(&self) -> String {
+        let mut schemes: Vec<&str> = self.recipients.iter().map(Recipient::scheme).collect();
+        schemes.dedup();
+        schemes.join(", ")
+    }
+}
+
+impl Recipient {
+    fn read(scheme: &str, blob: &[u8]) -> Self {
+        let read = if scheme == JWE {
+            JweMessage::parse(blob).map(Self::Jwe)
+        } else if scheme.starts_with(PROVIDER_PREFIX) {
+            // The provider's name is the encrypting side's matter; what can
+            // be opened is decided by the packet itself.
+            ProviderPacket::parse(blob).map(Self::Provider)
+        } else {
+            return Self::Unusable {
+                scheme: scheme.chars().take(64).collect(),
+                reason: None,
+            };
+        };
+        read.unwrap_or_else(|error| Self::Unusable {
+            scheme: scheme.chars().take(64).collect(),
+            reason: Some(error),
+        })
+    }
+
+    fn scheme(&self) -> &str {
+        match self {
+            Self::Provider(_) => "provider",
+            Self::Jwe(_) => JWE,
+            Self::Unusable { scheme, .. } => scheme,
+        }
+    }
+}
+
+/// The annotations for a layer that was just encrypted: public options, one
+/// broker packet where a broker key is given, one JWE per public key.
+pub fn annotations_for(
+    public: &PublicOptions,
+    private: &PrivateOptions,
+    broker_key: Option<(&str, &[u8])>,
+    public_keys: &[PublicKey],
+) -> Result<BTreeMap<String, String>, OcicryptError> {
+    let mut annotations = BTreeMap::new();
+    if let Some((kid, key)) = broker_key {
+        let packet = ProviderPacket::wrap(kid, key, private)?.to_json()?;
+        annotations.insert(
+            format!("{ENCRYPTED_KEY_PREFIX}{BROKER_PROVIDER}"),
+            base64_text::encode(&packet),
+        );
+    }
+    let messages = public_keys
+        .iter()
+        .map(|key| Ok(base64_text::encode(&JweMessage::seal(key, private)?)))
+        .collect::<Result<Vec<_>, OcicryptError>>()?;
+    if !messages.is_empty() {
+        annotations.insert(format!("{ENCRYPTED_KEY_PREFIX}{JWE}"), messages.join(","));
+    }
+    if annotations.is_empty() {
+        return Err(OcicryptError::NoRecipients);
+    }
+    annotations.insert(
+        PUBLIC_OPTIONS.to_owned(),
+        base64_text::encode(&public.to_json()),
+    );
+    Ok(annotations)
+}
