@@ -1,14 +1,25 @@
 //! What an OVMF image holds: footer GUID table, SEV metadata, kernel-hash area.
+//!
+//! An OVMF image ends at guest address 4 GiB. 48 bytes before its end stands a
+//! GUID that marks a table of entries, read backwards; each entry names an
+//! address or a value that a launcher needs. [`Firmware::parse`] reads the
+//! table and the SEV metadata that it points to, and refuses anything that
+//! lies about its own size or place.
 
 #![forbid(unsafe_code)]
 
-use serde::{Deserialize, Serialize};
+mod bytes;
+mod error;
+mod footer;
+mod guid;
+mod image;
+mod sev;
 
-/// A range of guest physical memory that the firmware names for its launcher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuestArea {
-    /// Guest physical address of the first byte.
-    pub gpa: u64,
-    /// Length in bytes.
-    pub size: u32,
-}
+pub use error::FirmwareError;
+pub use footer::{FooterEntry, FooterTable};
+pub use guid::Guid;
+pub use image::{Capability, Firmware, FirmwareKind, GuestArea, MAX_FIRMWARE_BYTES};
+pub use sev::{SevSection, SevSectionKind};
+
+/// Length of a guest page in bytes.
+pub const PAGE_BYTES: usize = 4096;
