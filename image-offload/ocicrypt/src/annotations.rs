@@ -156,3 +156,106 @@ pub fn annotations_for(
     );
     Ok(annotations)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cipher::LayerEncryptor;
+    use crate::keys::PrivateKey;
+    use proptest::prelude::*;
+
+    fn key() -> PrivateKey {
+        let jwk = r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","d":"870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"}"#;
+        PrivateKey::parse(jwk.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_layer_for_several_recipients_opens_for_each() {
+        let layer = LayerEncryptor::generate().unwrap().finish();
+        let keys = [key().public_key(), key().public_key()];
+        let annotations = annotations_for(
+            &layer.public,
+            &layer.private,
+            Some(("kbs:///a/b/c", &[1; 32])),
+            &keys,
+        )
+        .unwrap();
+        let read = LayerEncryption::from_annotations(&annotations).unwrap();
+        assert_eq!(read.public, layer.public);
+        assert_eq!(read.recipients.len(), 3);
+        assert_eq!(read.schemes(), "jwe, provider");
+        for recipient in &read.recipients {
+            let opened = match recipient {
+                Recipient::Jwe(message) => message.open(&key()).unwrap(),
+                Recipient::Provider(packet) => packet.unwrap(&[1; 32]).unwrap(),
+                Recipient::Unusable { .. } => panic!("{recipient:?}"),
+            };
+            assert_eq!(*opened.to_json(), *layer.private.to_json());
+        }
+    }
+
+    #[test]
+    fn a_layer_without_recipients_is_neither_written_nor_read() {
+        let layer = LayerEncryptor::generate().unwrap().finish();
+        let none = annotations_for(&layer.public, &layer.private, None, &[]);
+        assert_eq!(none.unwrap_err(), OcicryptError::NoRecipients);
+        let public = base64_text::encode(&layer.public.to_json());
+        let annotations = BTreeMap::from([(PUBLIC_OPTIONS.to_owned(), public)]);
+        let read = LayerEncryption::from_annotations(&annotations);
+        assert_eq!(read.unwrap_err(), OcicryptError::NoRecipients);
+        let read = LayerEncryption::from_annotations(&BTreeMap::new());
+        assert_eq!(read.unwrap_err(), OcicryptError::PublicOptionsMissing);
+    }
+
+    #[test]
+    fn a_broken_packet_does_not_spoil_its_neighbours() {
+        let layer = LayerEncryptor::generate().unwrap().finish();
+        let mut annotations = annotations_for(
+            &layer.public,
+            &layer.private,
+            Some(("kbs:///a/b/c", &[1; 32])),
+            &[],
+        )
+        .unwrap();
+        annotations.insert(
+            format!("{ENCRYPTED_KEY_PREFIX}jwe"),
+            base64_text::encode(b"{}"),
+        );
+        let read = LayerEncryption::from_annotations(&annotations).unwrap();
+        assert!(matches!(
+            &read.recipients[0],
+            Recipient::Unusable {
+                reason: Some(_),
+                ..
+            }
+        ));
+        assert!(matches!(&read.recipients[1], Recipient::Provider(_)));
+    }
+
+    #[test]
+    fn too_many_wrapped_keys_are_refused() {
+        let layer = LayerEncryptor::generate().unwrap().finish();
+        let public = base64_text::encode(&layer.public.to_json());
+        let annotations = BTreeMap::from([
+            (PUBLIC_OPTIONS.to_owned(), public),
+            (
+                format!("{ENCRYPTED_KEY_PREFIX}jwe"),
+                vec!["e30="; MAX_RECIPIENTS + 1].join(","),
+            ),
+        ]);
+        let read = LayerEncryption::from_annotations(&annotations);
+        assert!(matches!(read, Err(OcicryptError::AnnotationInvalid { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = PublicOptions::parse(&bytes);
+            let _ = PrivateOptions::parse(&bytes);
+            let _ = ProviderPacket::parse(&bytes);
+            let _ = JweMessage::parse(&bytes);
+            let _ = PrivateKey::parse(&bytes);
+            let _ = PublicKey::parse(&bytes);
+        }
+    }
+}
