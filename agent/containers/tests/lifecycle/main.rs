@@ -1,0 +1,4 @@
+//! placeholder
+fn main() {
+    redoubt_containers::run_helper_if_asked();
+}
