@@ -1,0 +1,241 @@
+//! The report's own fields against what was expected.
+
+use redoubt_evidence::{SnpReport, TcbVersion};
+
+use crate::claims::ClaimList;
+use crate::expect::{Expectations, ReferenceSet, ReportVersions};
+use crate::verdict::ClaimName;
+
+/// The source of expectations that this crate makes where nobody gave one.
+const RULES: &str = "verification rules";
+
+/// How many reference values a claim spells out.
+const SHOWN: usize = 4;
+
+/// Which report layouts are accepted.
+pub(crate) fn check_version(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
+    let (words, accepted): (&str, &[u32]) = match expected.report_versions {
+        ReportVersions::Current => ("3 or 5", &[3, 5]),
+        ReportVersions::WithVersion2 => ("2, 3 or 5", &[2, 3, 5]),
+    };
+    let number = report.version().number();
+    let good = accepted.contains(&number);
+    claims.check(
+        ClaimName::ReportVersion,
+        words.to_owned(),
+        number.to_string(),
+        RULES,
+        good,
+    );
+}
+
+/// Everything that the report says about guest and platform.
+pub(crate) fn check_fields(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
+    check_minimum(
+        ClaimName::ReportedTcb,
+        expected.minimum_tcb.reported,
+        report.reported_tcb(),
+        claims,
+    );
+    check_minimum(
+        ClaimName::CommittedTcb,
+        expected.minimum_tcb.committed,
+        report.committed_tcb(),
+        claims,
+    );
+    check_minimum(
+        ClaimName::LaunchTcb,
+        expected.minimum_tcb.launch,
+        report.launch_tcb(),
+        claims,
+    );
+    check_vmpl(report, expected, claims);
+    check_policy(report, expected, claims);
+    check_alias(report, expected, claims);
+    check_set(
+        ClaimName::LaunchDigest,
+        &expected.launch_digests,
+        report.launch_digest(),
+        claims,
+    );
+    check_set(
+        ClaimName::HostData,
+        &expected.host_data,
+        report.host_data(),
+        claims,
+    );
+    check_set(
+        ClaimName::ReportData,
+        &expected.report_data,
+        report.report_data(),
+        claims,
+    );
+    check_set(
+        ClaimName::ChipId,
+        &expected.chip_ids,
+        report.chip_id(),
+        claims,
+    );
+    check_set(
+        ClaimName::IdKeyDigest,
+        &expected.id_key_digests,
+        report.id_key_digest(),
+        claims,
+    );
+    check_author_key(report, expected, claims);
+}
+
+fn check_minimum(
+    name: ClaimName,
+    minimum: Option<TcbVersion>,
+    seen: TcbVersion,
+    claims: &mut ClaimList,
+) {
+    match minimum {
+        None => claims.unchecked_seen(name, "no minimum given", seen.to_string()),
+        Some(minimum) => {
+            let good = seen.at_least(&minimum);
+            let expected = format!("at least {minimum}");
+            claims.check(name, expected, seen.to_string(), "minimum TCB", good);
+        }
+    }
+}
+
+fn check_vmpl(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
+    let words = match expected.maximum_vmpl {
+        0 => "0".to_owned(),
+        maximum => format!("at most {maximum}"),
+    };
+    let good = report.vmpl() <= expected.maximum_vmpl;
+    claims.check(
+        ClaimName::Vmpl,
+        words,
+        report.vmpl().to_string(),
+        RULES,
+        good,
+    );
+}
+
+fn check_policy(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
+    let (rules, policy) = (expected.policy, report.policy());
+    let mut forbid = |name, allowed_by_rules, seen: bool| {
+        let expected = if allowed_by_rules {
+            "any"
+        } else {
+            "not allowed"
+        };
+        let words = if seen { "allowed" } else { "not allowed" };
+        let good = allowed_by_rules || !seen;
+        claims.check(name, expected.to_owned(), words.to_owned(), RULES, good);
+    };
+    forbid(
+        ClaimName::DebugPolicy,
+        rules.allow_debug,
+        policy.debug_allowed(),
+    );
+    forbid(
+        ClaimName::MigrationPolicy,
+        rules.allow_migration_agent,
+        policy.migration_agent_allowed(),
+    );
+    forbid(ClaimName::SmtPolicy, rules.allow_smt, policy.smt_allowed());
+    let single = policy.single_socket_required();
+    claims.check(
+        ClaimName::SingleSocketPolicy,
+        if rules.require_single_socket {
+            "required"
+        } else {
+            "any"
+        }
+        .to_owned(),
+        if single { "required" } else { "not required" }.to_owned(),
+        RULES,
+        single || !rules.require_single_socket,
+    );
+    if let Some((major, minor)) = rules.minimum_abi {
+        let seen = (policy.abi_major(), policy.abi_minor());
+        claims.check(
+            ClaimName::AbiPolicy,
+            format!("at least {major}.{minor}"),
+            format!("{}.{}", seen.0, seen.1),
+            RULES,
+            seen >= (major, minor),
+        );
+    }
+}
+
+fn check_alias(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
+    let complete = report.platform_info().alias_check_complete();
+    let seen = if complete { "complete" } else { "not complete" }.to_owned();
+    if expected.platform.require_alias_check {
+        claims.check(
+            ClaimName::AliasCheck,
+            "complete".to_owned(),
+            seen,
+            RULES,
+            complete,
+        );
+    } else {
+        claims.unchecked_seen(ClaimName::AliasCheck, "not required", seen);
+    }
+}
+
+/// An author key digest counts only where the launch used an author key.
+fn check_author_key(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
+    let name = ClaimName::AuthorKeyDigest;
+    if expected.author_key_digests.is_empty() || report.key_info().author_key_enabled() {
+        check_set(
+            name,
+            &expected.author_key_digests,
+            report.author_key_digest(),
+            claims,
+        );
+    } else {
+        let words = words_of(&expected.author_key_digests);
+        claims.check(
+            name,
+            words,
+            "no author key".to_owned(),
+            "reference values",
+            false,
+        );
+    }
+}
+
+fn check_set<const N: usize>(
+    name: ClaimName,
+    references: &ReferenceSet<N>,
+    seen: &[u8; N],
+    claims: &mut ClaimList,
+) {
+    if references.is_empty() {
+        claims.unchecked_seen(name, "no value given", hex::encode(seen));
+        return;
+    }
+    let matching = references
+        .values()
+        .iter()
+        .find(|reference| reference.value == *seen);
+    let source = matching.map_or("reference values", |reference| &reference.source);
+    claims.check(
+        name,
+        words_of(references),
+        hex::encode(seen),
+        source,
+        matching.is_some(),
+    );
+}
+
+fn words_of<const N: usize>(references: &ReferenceSet<N>) -> String {
+    let values = references.values();
+    let shown: Vec<String> = values
+        .iter()
+        .take(SHOWN)
+        .map(|r| hex::encode(r.value))
+        .collect();
+    match values.len() {
+        1 => shown.concat(),
+        count if count <= SHOWN => format!("one of {}", shown.join(", ")),
+        count => format!("one of {count} values: {}, ...", shown.join(", ")),
+    }
+}

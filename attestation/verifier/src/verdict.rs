@@ -1,0 +1,357 @@
+//! The outcome of a verification, as data.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::error::VerifierError;
+
+/// The three outcomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Authentic, and launch digest, `HOST_DATA` and `REPORT_DATA` are as expected.
+    Verified,
+    /// Authentic and nothing contradicts, but one of those had no expectation.
+    PartiallyVerified,
+    /// Not authentic, or something is not as expected.
+    NotVerified,
+}
+
+impl State {
+    /// The exit code of a command that ends with this state.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Verified => 0,
+            Self::PartiallyVerified => 10,
+            Self::NotVerified => 20,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verified => "verified",
+            Self::PartiallyVerified => "partially verified",
+            Self::NotVerified => "not verified",
+        })
+    }
+}
+
+/// Whether one claim holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// As expected.
+    Passed,
+    /// Not as expected.
+    Failed,
+    /// Nobody said what to expect, or an earlier failure left nothing to check.
+    NotChecked,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::NotChecked => "not checked",
+        })
+    }
+}
+
+/// What a claim is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimName {
+    /// The report's layout version.
+    ReportVersion,
+    /// The kind of the certificate against the report's signing-key selector.
+    SigningKey,
+    /// From the VCEK or VLEK to a trusted root.
+    CertificateChain,
+    /// Each certificate's validity at the given time.
+    CertificateValidity,
+    /// No certificate of the chain is revoked.
+    Revocation,
+    /// The processor line of report, certificate and root.
+    Product,
+    /// The certificate's TCB against the report's.
+    CertificateTcb,
+    /// The certificate's hardware id against the report's chip id.
+    HardwareId,
+    /// The report's signature.
+    Signature,
+    /// Minimum of the reported TCB.
+    ReportedTcb,
+    /// Minimum of the committed TCB.
+    CommittedTcb,
+    /// Minimum of the TCB at launch.
+    LaunchTcb,
+    /// The VMPL that asked for the report.
+    Vmpl,
+    /// Debugging by the host.
+    DebugPolicy,
+    /// A migration agent.
+    MigrationPolicy,
+    /// Simultaneous multithreading.
+    SmtPolicy,
+    /// One socket only.
+    SingleSocketPolicy,
+    /// The least firmware ABI the guest asked for.
+    AbiPolicy,
+    /// The platform's alias check.
+    AliasCheck,
+    /// The guest's own data.
+    ReportData,
+    /// The host's data, which carries the initdata digest.
+    HostData,
+    /// The launch digest.
+    LaunchDigest,
+    /// Chips that are allowed.
+    ChipId,
+    /// Id keys that are allowed.
+    IdKeyDigest,
+    /// Author keys that are allowed.
+    AuthorKeyDigest,
+}
+
+impl ClaimName {
+    /// The name in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::ReportVersion => "report version",
+            Self::SigningKey => "signing key",
+            Self::CertificateChain => "certificate chain",
+            Self::CertificateValidity => "certificate validity",
+            Self::Revocation => "revocation",
+            Self::Product => "product",
+            Self::CertificateTcb => "certificate TCB",
+            Self::HardwareId => "hardware id",
+            Self::Signature => "signature",
+            Self::ReportedTcb => "reported TCB",
+            Self::CommittedTcb => "committed TCB",
+            Self::LaunchTcb => "launch TCB",
+            Self::Vmpl => "VMPL",
+            Self::DebugPolicy => "debug policy",
+            Self::MigrationPolicy => "migration policy",
+            Self::SmtPolicy => "SMT policy",
+            Self::SingleSocketPolicy => "single-socket policy",
+            Self::AbiPolicy => "ABI policy",
+            Self::AliasCheck => "alias check",
+            Self::ReportData => "report data",
+            Self::HostData => "host data",
+            Self::LaunchDigest => "launch digest",
+            Self::ChipId => "chip id",
+            Self::IdKeyDigest => "id key digest",
+            Self::AuthorKeyDigest => "author key digest",
+        }
+    }
+
+    /// What remains open where this claim was not checked; `None` if nothing
+    /// that matters by itself.
+    fn left_open(self) -> Option<&'static str> {
+        Some(match self {
+            Self::LaunchDigest => {
+                "what runs in the guest: no reference value for the launch digest was given"
+            }
+            Self::HostData => "the guest's initdata: no HOST_DATA was expected",
+            Self::ReportData => {
+                "freshness, and who holds the session's key: no REPORT_DATA was expected"
+            }
+            Self::Revocation => "that no certificate was revoked: no revocation list was given",
+            Self::ReportedTcb | Self::CommittedTcb | Self::LaunchTcb => {
+                "that the firmware is current: no minimum TCB was given"
+            }
+            Self::AliasCheck => {
+                "that memory is free of aliases: the platform's alias check was not required"
+            }
+            Self::ChipId => "which machine it is: no chip id was expected",
+            Self::HardwareId => "which chip signed: a VLEK belongs to a provider, not to a chip",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for ClaimName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Claim {
+    /// What it is about.
+    pub name: ClaimName,
+    /// What was expected.
+    pub expected: String,
+    /// What the evidence says.
+    pub seen: String,
+    /// Where the expectation came from.
+    pub source: String,
+    /// Whether it holds.
+    pub status: Status,
+}
+
+/// The outcome: state, claims, and what is not proven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The state that follows from the claims.
+    pub state: State,
+    /// Whether the chain ends in a simulated root, given by hand.
+    pub simulated: bool,
+    /// Every claim, in the order of checking.
+    pub claims: Vec<Claim>,
+    /// What this verdict does not prove, in words.
+    pub not_proven: Vec<String>,
+}
+
+impl Verdict {
+    /// Draws the conclusion from the claims.
+    pub(crate) fn of(claims: Vec<Claim>, simulated: bool) -> Self {
+        let state = state_of(&claims);
+        let not_proven = not_proven(&claims, state, simulated);
+        Self {
+            state,
+            simulated,
+            claims,
+            not_proven,
+        }
+    }
+
+    /// The claim of this name, if it was looked at.
+    pub fn claim(&self, name: ClaimName) -> Option<&Claim> {
+        self.claims.iter().find(|claim| claim.name == name)
+    }
+
+    /// Whether the claim of this name was checked and holds.
+    pub fn passed(&self, name: ClaimName) -> bool {
+        self.claim(name)
+            .is_some_and(|claim| claim.status == Status::Passed)
+    }
+
+    /// The claims that do not hold.
+    pub fn failed(&self) -> impl Iterator<Item = &Claim> {
+        self.claims
+            .iter()
+            .filter(|claim| claim.status == Status::Failed)
+    }
+
+    /// An error that names the first failed (else the first unchecked, needed)
+    /// claim, unless the state is [`State::Verified`].
+    pub fn require_verified(&self) -> Result<(), VerifierError> {
+        self.require(State::Verified)
+    }
+
+    /// An error unless the evidence is authentic and nothing contradicts.
+    pub fn require_not_contradicted(&self) -> Result<(), VerifierError> {
+        self.require(State::PartiallyVerified)
+    }
+
+    fn require(&self, least: State) -> Result<(), VerifierError> {
+        if self.state == State::Verified || self.state == least {
+            return Ok(());
+        }
+        let missing =
+            |claim: &&Claim| NEEDED.contains(&claim.name) && claim.status == Status::NotChecked;
+        let culprit = self
+            .failed()
+            .next()
+            .or_else(|| self.claims.iter().find(missing));
+        let (claim, expected, seen) = culprit.map_or_else(
+            || (ClaimName::Signature, String::new(), String::new()),
+            |claim| (claim.name, claim.expected.clone(), claim.seen.clone()),
+        );
+        Err(VerifierError::NotVerified {
+            state: self.state,
+            claim,
+            expected,
+            seen,
+        })
+    }
+}
+
+/// Claims that must have passed for [`State::Verified`].
+const NEEDED: [ClaimName; 3] = [
+    ClaimName::LaunchDigest,
+    ClaimName::HostData,
+    ClaimName::ReportData,
+];
+
+/// Claims without which nothing else counts.
+const AUTHENTIC: [ClaimName; 6] = [
+    ClaimName::SigningKey,
+    ClaimName::CertificateChain,
+    ClaimName::CertificateValidity,
+    ClaimName::Product,
+    ClaimName::CertificateTcb,
+    ClaimName::Signature,
+];
+
+fn state_of(claims: &[Claim]) -> State {
+    let passed = |name: &ClaimName| {
+        claims
+            .iter()
+            .any(|claim| claim.name == *name && claim.status == Status::Passed)
+    };
+    let failed = claims.iter().any(|claim| claim.status == Status::Failed);
+    if failed || !AUTHENTIC.iter().all(passed) {
+        State::NotVerified
+    } else if NEEDED.iter().all(passed) {
+        State::Verified
+    } else {
+        State::PartiallyVerified
+    }
+}
+
+fn not_proven(claims: &[Claim], state: State, simulated: bool) -> Vec<String> {
+    let mut open: Vec<String> = Vec::new();
+    if state == State::NotVerified {
+        open.push("anything: the evidence is not verified".to_owned());
+    }
+    if simulated {
+        open.push("that hardware protects the guest: the TEE is simulated".to_owned());
+    }
+    for claim in claims
+        .iter()
+        .filter(|claim| claim.status == Status::NotChecked)
+    {
+        if let Some(text) = claim.name.left_open()
+            && !open.iter().any(|known| known == text)
+        {
+            open.push(text.to_owned());
+        }
+    }
+    open.push("that the workload, its image and its policy are free of faults".to_owned());
+    open.push("that the guest is available: a host can always stop it".to_owned());
+    open
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let simulated = if self.simulated {
+            " (simulated TEE)"
+        } else {
+            ""
+        };
+        writeln!(f, "{}{simulated}", self.state)?;
+        for claim in &self.claims {
+            writeln!(
+                f,
+                "  {:<11}  {:<21} expected {}; seen {} [{}]",
+                claim.status.to_string(),
+                claim.name.words(),
+                claim.expected,
+                claim.seen,
+                claim.source
+            )?;
+        }
+        writeln!(f, "not proven:")?;
+        for text in &self.not_proven {
+            writeln!(f, "  - {text}")?;
+        }
+        Ok(())
+    }
+}
