@@ -1,0 +1,207 @@
+//! Debian packages through an apt state of the project's own.
+//!
+//! The firmware and the guest kernel come from suites that the machine does
+//! not subscribe to. A private list directory, cache and source list keep the
+//! system's own sources as they are; the archive is the one that the system
+//! already uses.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::paths::text;
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// An apt state below one directory.
+#[derive(Debug)]
+pub(crate) struct PrivateApt {
+    dir: PathBuf,
+    release: String,
+}
+
+impl PrivateApt {
+    /// Makes the state for this machine's release plus the given suites and reads their indexes.
+    pub(crate) fn prepare(dir: &Path, release: &str, suites: &[&str]) -> Result<Self> {
+        fs::create_dir_all(dir.join("lists/partial"))?;
+        fs::create_dir_all(dir.join("cache/archives/partial"))?;
+        let archive = system_archive(release)?;
+        let sources: Vec<String> = std::iter::once(&release)
+            .chain(suites)
+            .map(|suite| format!("deb [signed-by={KEYRING}] {archive} {suite} main\n"))
+            .collect();
+        fs::write(dir.join("sources.list"), sources.concat())?;
+        let apt = Self {
+            dir: dir.to_owned(),
+            release: release.to_owned(),
+        };
+        run(
+            apt.command("apt-get").arg("update").arg("-qq"),
+            "read the package indexes",
+        )?;
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let dir = self.dir.display();
+        for option in [
+            format!("Dir::State::Lists={dir}/lists"),
+            format!("Dir::Etc::SourceList={dir}/sources.list"),
+            "Dir::Etc::SourceParts=-".to_owned(),
+            format!("Dir::Cache={dir}/cache"),
+            "Acquire::Languages=none".to_owned(),
+            "APT::Sandbox::User=root".to_owned(),
+            "Acquire::Retries=3".to_owned(),
+            format!("APT::Default-Release={}", self.release),
+        ] {
+            command.arg("-o").arg(option);
+        }
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    }
+
+    /// Installs packages on this machine, those of `suite` where a name is not pinned.
+    pub(crate) fn install(&self, suite: &str, packages: &[&str]) -> Result<()> {
+        let mut command = self.command("apt-get");
+        command.args([
+            "install",
+            "-y",
+            "-qq",
+            "--no-install-recommends",
+            "-t",
+            suite,
+        ]);
+        run(
+            command.args(packages),
+            &format!("install {}", packages.join(" ")),
+        )
+    }
+
+    /// The package that a metapackage of `suite` stands for, by the pattern of its name.
+    pub(crate) fn dependency(&self, suite: &str, package: &str, prefix: &str) -> Result<String> {
+        let mut command = self.command("apt-cache");
+        command.args(["depends", "--important", &format!("{package}/{suite}")]);
+        let output = command.output().context("cannot run apt-cache")?;
+        ensure!(
+            output.status.success(),
+            "apt-cache knows no {package} in {suite}"
+        );
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .find(|name| name.starts_with(prefix))
+            .map(str::to_owned)
+            .with_context(|| format!("{package} of {suite} depends on no {prefix}*"))
+    }
+
+    /// Downloads a package of a suite and unpacks it below `into`; returns the package file.
+    pub(crate) fn unpack(&self, suite: &str, package: &str, into: &Path) -> Result<PathBuf> {
+        let downloads = self.dir.join("downloads");
+        let _ = fs::remove_dir_all(&downloads);
+        fs::create_dir_all(&downloads)?;
+        let mut command = self.command("apt-get");
+        command
+            .current_dir(&downloads)
+            .args(["download", "-qq", &format!("{package}/{suite}")]);
+        run(&mut command, &format!("download {package}"))?;
+        let file = single_file(&downloads)?;
+        let _ = fs::remove_dir_all(into);
+        fs::create_dir_all(into)?;
+        run(
+            Command::new("dpkg-deb").args(["-x", text(&file)?, text(into)?]),
+            &format!("unpack {package}"),
+        )?;
+        let kept = into.with_extension("deb");
+        fs::rename(&file, &kept)?;
+        Ok(kept)
+    }
+}
+
+/// Installs packages from the machine's own sources.
+pub(crate) fn install_from_system(packages: &[&str]) -> Result<()> {
+    run(
+        Command::new("apt-get")
+            .args(["update", "-qq"])
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+        "read the package indexes",
+    )?;
+    run(
+        Command::new("apt-get")
+            .args(["install", "-y", "-qq", "--no-install-recommends"])
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+        &format!("install {}", packages.join(" ")),
+    )
+}
+
+/// Those of `packages` that are not installed.
+pub(crate) fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    packages
+        .iter()
+        .copied()
+        .filter(|package| !is_installed(package))
+        .collect()
+}
+
+fn is_installed(package: &str) -> bool {
+    Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}", package])
+        .output()
+        .is_ok_and(|output| output.status.success() && output.stdout == b"installed")
+}
+
+/// The archive that serves `release` to this machine.
+fn system_archive(release: &str) -> Result<String> {
+    let output = Command::new("apt-get")
+        .args([
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(RELEASE) $(CODENAME)",
+            "Created-By: Packages",
+        ])
+        .output()
+        .context("cannot run apt-get")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        if let Some(archive) = words.next()
+            && words.any(|suite| suite == release)
+        {
+            return Ok(archive.to_owned());
+        }
+    }
+    bail!("apt has no source for Debian {release}: add one to /etc/apt/sources.list");
+}
+
+fn single_file(dir: &Path) -> Result<PathBuf> {
+    let mut files = fs::read_dir(dir)?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path());
+    files
+        .next()
+        .with_context(|| format!("nothing was downloaded into {}", dir.display()))
+}
+
+/// Runs a command quietly; its output is shown only when it fails.
+pub(crate) fn run(command: &mut Command, what: &str) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(std::process::Stdio::null())
+        .output()
+        .with_context(|| format!("cannot {what}: {program} does not start"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let tail: Vec<&str> = text.lines().rev().take(20).collect();
+    let tail: Vec<&str> = tail.into_iter().rev().collect();
+    bail!(
+        "cannot {what}: {program} ended with {}\n{}",
+        output.status,
+        tail.join("\n")
+    );
+}

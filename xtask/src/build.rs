@@ -1,0 +1,60 @@
+//! Builds the programs of this workspace.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use redoubt_lab::{Binaries, GuestFiles, SampleParts};
+
+use crate::paths::Paths;
+use crate::printer::Printer;
+use crate::setup::{Prepared, find_program};
+
+/// `cargo` for this checkout.
+pub(crate) fn cargo(paths: &Paths) -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(&paths.root);
+    command
+}
+
+/// Builds agent, shim and command line in the profile that ships.
+pub(crate) fn programs(printer: &Printer, paths: &Paths) -> Result<()> {
+    printer.step("building agent, shim and command line");
+    let status = cargo(paths)
+        .args(["build", "--release", "--workspace", "--bins", "--locked"])
+        .status()
+        .context("cannot start cargo")?;
+    ensure!(status.success(), "cargo build failed");
+    Ok(())
+}
+
+/// What the lab runs: the programs built here and those of the machine.
+pub(crate) fn lab_binaries(paths: &Paths, prepared: &Prepared) -> Result<Binaries> {
+    let shim = paths.binary("containerd-shim-kata-v2");
+    let vhost_vsock = PathBuf::from("/dev/vhost-vsock").exists();
+    Ok(Binaries {
+        shim_dir: shim.parent().context("the shim has no folder")?.to_owned(),
+        redoubt: paths.binary("redoubt"),
+        qemu: find_program("qemu-system-x86_64").context("QEMU is not installed")?,
+        vsock_daemon: (!vhost_vsock).then(|| prepared.vsock_daemon.clone()),
+    })
+}
+
+/// What guests of the lab boot from.
+pub(crate) fn guest_files(paths: &Paths, prepared: &Prepared) -> GuestFiles {
+    GuestFiles {
+        firmware: prepared.firmware.clone(),
+        kernel: paths.guest().join("vmlinuz"),
+        initrd: paths.guest().join("initrd.zst"),
+    }
+}
+
+/// The Debian packages that the sample image is made of.
+pub(crate) fn sample_parts(paths: &Paths) -> SampleParts {
+    SampleParts {
+        busybox: paths.packages().join("busybox"),
+        libc: paths.packages().join("libc6"),
+        hello: paths.packages().join("hello"),
+    }
+}

@@ -1,0 +1,127 @@
+//! Builds the guest's kernel and initrd, with a manifest of every file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use redoubt_guest_image::{GUEST_MODULES, Initrd, InitrdInputs};
+
+use crate::build;
+use crate::paths::Paths;
+use crate::printer::Printer;
+use crate::setup::{self, Prepared, sha256_of};
+
+const MIB: usize = 1024 * 1024;
+/// The largest agent and initrd that are accepted.
+const AGENT_BUDGET: usize = 12 * MIB;
+const INITRD_BUDGET: usize = 20 * MIB;
+
+/// Builds the guest image into the target folder; an unchanged one is left as it is.
+pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
+    let paths = Paths::find()?;
+    let prepared = match setup::recorded(&paths) {
+        Some(prepared) => prepared,
+        None => setup::run(printer)?,
+    };
+    let agent = paths.binary("kata-agent");
+    if !agent.exists() {
+        build::programs(printer, &paths)?;
+    }
+    let out = paths.guest();
+    fs::create_dir_all(&out)?;
+    let stamp = stamp(&agent, &prepared)?;
+    let stamp_file = out.join("inputs.sha256");
+    let unchanged = fs::read_to_string(&stamp_file).is_ok_and(|last| last == stamp);
+    if unchanged && out.join("initrd.zst").exists() {
+        return Ok(out);
+    }
+    printer.step("building the guest image");
+    let initrd = build_initrd(&agent, &prepared)?;
+    fs::copy(&prepared.kernel, out.join("vmlinuz"))?;
+    fs::write(out.join("initrd.zst"), &initrd.bytes)?;
+    fs::write(
+        out.join("manifest.json"),
+        serde_json::to_string_pretty(&initrd.manifest)?,
+    )?;
+    fs::write(stamp_file, stamp)?;
+    let agent_bytes = fs::metadata(&agent)?.len();
+    printer.note(&format!(
+        "agent {:.1} MiB, initrd {:.1} MiB ({} files), sha256 {}",
+        mib(usize::try_from(agent_bytes)?),
+        mib(initrd.bytes.len()),
+        initrd.manifest.entries.len(),
+        initrd.manifest.initrd_sha256
+    ));
+    ensure!(
+        initrd.bytes.len() <= INITRD_BUDGET,
+        "the initrd is larger than its budget of 20 MiB"
+    );
+    ensure!(
+        usize::try_from(agent_bytes)? <= AGENT_BUDGET,
+        "the agent is larger than its budget of 12 MiB"
+    );
+    Ok(out)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sizes for people, one digit after the point"
+)]
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / MIB as f64
+}
+
+/// Everything that decides the image's bytes, as one text.
+fn stamp(agent: &Path, prepared: &Prepared) -> Result<String> {
+    let own = std::env::current_exe()?;
+    Ok([
+        sha256_of(agent)?,
+        sha256_of(&prepared.kernel)?,
+        sha256_of(&own)?,
+    ]
+    .join("\n"))
+}
+
+fn build_initrd(agent: &Path, prepared: &Prepared) -> Result<Initrd> {
+    let agent = fs::read(agent).with_context(|| format!("cannot read {}", agent.display()))?;
+    let mut files = BTreeMap::new();
+    find_modules(&prepared.modules, &mut files)?;
+    let mut modules = BTreeMap::new();
+    for module in GUEST_MODULES {
+        if let Some(file) = files.get(module.name) {
+            modules.insert(module.name.to_owned(), module_bytes(file)?);
+        }
+    }
+    Initrd::build(InitrdInputs { agent, modules }).context("cannot build the initrd")
+}
+
+/// All modules below a folder by name.
+fn find_modules(dir: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_modules(&path, found)?;
+        } else if let Some(file) = path.file_name().and_then(|name| name.to_str())
+            && let Some((name, _)) = file.split_once(".ko")
+        {
+            found.insert(name.to_owned(), path);
+        }
+    }
+    Ok(())
+}
+
+/// A module's bytes, uncompressed: the initrd is compressed as a whole.
+fn module_bytes(file: &Path) -> Result<Vec<u8>> {
+    if file.extension().is_none_or(|extension| extension != "xz") {
+        return fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    }
+    let output = Command::new("xz")
+        .arg("-dc")
+        .arg(file)
+        .output()
+        .context("cannot start xz")?;
+    ensure!(output.status.success(), "xz cannot read {}", file.display());
+    Ok(output.stdout)
+}

@@ -1,0 +1,129 @@
+//! Formatting, lints, unit tests and end-to-end tests.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::paths::Paths;
+use crate::printer::Printer;
+use crate::{build, guest, setup};
+
+/// Options of the tests.
+#[derive(Debug, Args)]
+pub(crate) struct TestOptions {
+    /// Leave out the end-to-end tests, which start virtual machines.
+    #[arg(long)]
+    fast: bool,
+    /// Run only the end-to-end tests.
+    #[arg(long, conflicts_with = "fast")]
+    e2e: bool,
+    /// Passed on to the test runner, for example a test's name.
+    #[arg(last = true)]
+    filters: Vec<String>,
+}
+
+/// The package of the end-to-end tests.
+const E2E: &str = "redoubt-e2e";
+
+/// Runs every tier that was asked for; the first failure ends it.
+pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
+    let paths = Paths::find()?;
+    let prepared = setup::run(printer)?;
+    let tools = setup::test_tools(printer, &paths)?;
+    if !options.e2e {
+        checks(printer, &paths, &tools)?;
+        printer.step("unit tests");
+        let mut nextest = tools.nextest(&paths);
+        nextest.args([
+            "run",
+            "--release",
+            "--workspace",
+            "--exclude",
+            E2E,
+            "--locked",
+        ]);
+        succeed(nextest.args(&options.filters), "unit tests")?;
+    }
+    if !options.fast {
+        build::programs(printer, &paths)?;
+        guest::run(printer)?;
+        printer.step("end-to-end tests: containerd, QEMU, firmware, kernel, registry and broker");
+        let mut nextest = tools.nextest(&paths);
+        nextest.args(["run", "--release", "--package", E2E, "--locked"]);
+        // One virtual machine on emulated processors keeps both cores busy.
+        nextest.args(["--test-threads", "1"]);
+        nextest.env("REDOUBT_LAB", lab_description(&paths, &prepared)?);
+        succeed(nextest.args(&options.filters), "end-to-end tests")?;
+    }
+    printer.step("all tests passed");
+    Ok(())
+}
+
+fn checks(printer: &Printer, paths: &Paths, tools: &setup::TestTools) -> Result<()> {
+    printer.step("formatting");
+    succeed(
+        build::cargo(paths).args(["fmt", "--all", "--check"]),
+        "cargo fmt",
+    )?;
+    printer.step("licences, bans and sources of dependencies");
+    succeed(
+        tools.deny(paths).args([
+            "check",
+            "--hide-inclusion-graph",
+            "licenses",
+            "bans",
+            "sources",
+        ]),
+        "cargo deny",
+    )?;
+    advisories(printer, paths, tools)?;
+    printer.step("lints");
+    let mut clippy = build::cargo(paths);
+    clippy.args([
+        "clippy",
+        "--quiet",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+    ]);
+    succeed(clippy.args(["--", "-D", "warnings"]), "cargo clippy")
+}
+
+/// Checks against the advisory database where the machine can reach it.
+fn advisories(printer: &Printer, paths: &Paths, tools: &setup::TestTools) -> Result<()> {
+    let fetched = tools
+        .deny(paths)
+        .args(["fetch", "db"])
+        .output()
+        .context("cargo deny")?;
+    if !fetched.status.success() {
+        printer.note("NOT CHECKED: security advisories (the advisory database is out of reach)");
+        return Ok(());
+    }
+    succeed(
+        tools
+            .deny(paths)
+            .args(["check", "--disable-fetch", "advisories"]),
+        "advisories",
+    )
+}
+
+/// What the end-to-end tests need to know, as JSON.
+pub(crate) fn lab_description(paths: &Paths, prepared: &setup::Prepared) -> Result<String> {
+    let description = redoubt_lab::LabDescription {
+        binaries: build::lab_binaries(paths, prepared)?,
+        guest: build::guest_files(paths, prepared),
+        parts: build::sample_parts(paths),
+    };
+    Ok(serde_json::to_string(&description)?)
+}
+
+fn succeed(command: &mut Command, what: &str) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {what}"))?;
+    ensure!(status.success(), "{what} failed");
+    Ok(())
+}
