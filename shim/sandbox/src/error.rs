@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use redoubt_errors::{ErrorCode, UserError};
+use redoubt_snp_simulator::SimulatorError;
 
 use crate::network::NetworkError;
 
@@ -83,8 +84,10 @@ pub enum SandboxError {
         /// How long it had.
         timeout_ms: u64,
     },
-    /// cannot load the simulated SEV-SNP identity
-    SimulatedIdentity(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// the simulated SEV-SNP needs a vsock device of its own, which the kernel's is not
+    SimulationNeedsDaemon,
+    /// cannot start the software PSP of the simulated SEV-SNP
+    Simulation(#[source] SimulatorError),
     /// QEMU ended before the agent answered ({exit}): {stderr}
     QemuExited {
         /// How it ended.
@@ -178,7 +181,10 @@ impl UserError for SandboxError {
             Self::NoFreeCid { .. } => "RDT-VMM-008",
             Self::VsockDaemonExited { .. } => "RDT-VMM-009",
             Self::VsockDaemonSilent { .. } => "RDT-VMM-010",
-            Self::SimulatedIdentity(_) => "RDT-VMM-011",
+            Self::SimulationNeedsDaemon => {
+                "set hypervisor.qemu.vhost_user_vsock to the path of vhost-device-vsock"
+            }
+            Self::Simulation(_) => "RDT-VMM-011",
             Self::QemuExited { .. } => "RDT-VMM-012",
             Self::GuestStopped { .. } => "RDT-VMM-013",
             Self::Qmp { .. } => "RDT-VMM-014",
@@ -191,6 +197,7 @@ impl UserError for SandboxError {
             Self::AgentTimeout { .. } => "RDT-VMM-021",
             Self::VmGone { .. } => "RDT-VMM-022",
             Self::Unkillable { .. } => "RDT-VMM-023",
+            Self::SimulationNeedsDaemon => "RDT-VMM-024",
         })
     }
 
@@ -209,7 +216,10 @@ impl UserError for SandboxError {
                 "modprobe vhost_net, or set hypervisor.qemu.disable_vhost_net = true"
             }
             Self::Network(error) => return error.hint(),
-            Self::SimulatedIdentity(_) => "create it with: redoubt simulator init DIR",
+            Self::SimulationNeedsDaemon => {
+                "set hypervisor.qemu.vhost_user_vsock to the path of vhost-device-vsock"
+            }
+            Self::Simulation(_) => "create the identity with: redoubt simulator init DIR",
             Self::FirmwareRefused { .. } => {
                 "compare the files on the host with those that were measured: redoubt explain"
             }

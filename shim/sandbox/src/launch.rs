@@ -105,6 +105,10 @@ async fn build(
     let (namespace, pod) = join_network(&mut resources.dir, request).await?;
     let (vsock, ports) = open_vsock(resources, plan, &mut fds).await?;
     if let Some(simulation) = &simulation {
+        if resources.daemon.is_none() {
+            // On the kernel's vsock every guest of the host could ask for this one's reports.
+            return Err(SandboxError::SimulationNeedsDaemon);
+        }
         // Before QEMU runs: the guest's first request must find it.
         resources.psp = Some(simulation::serve(simulation, resources.dir.path())?);
     }

@@ -51,6 +51,10 @@ impl std::fmt::Debug for Qmp {
 impl Qmp {
     /// Negotiates on a fresh connection.
     pub(crate) async fn negotiate(stream: UnixStream) -> Result<Self, SandboxError> {
+        Self::negotiate_within(TIMEOUT, stream).await
+    }
+
+    async fn negotiate_within(timeout: Duration, stream: UnixStream) -> Result<Self, SandboxError> {
         const COMMAND: &str = "qmp_capabilities";
         let negotiation = async {
             let (read, write) = tokio::io::split(stream);
@@ -59,9 +63,9 @@ impl Qmp {
                 .negotiate()
                 .await
         };
-        let stream = tokio::time::timeout(TIMEOUT, negotiation)
+        let stream = tokio::time::timeout(timeout, negotiation)
             .await
-            .map_err(|_| timed_out(COMMAND))?
+            .map_err(|_| timed_out(COMMAND, timeout))?
             .map_err(|source| SandboxError::Qmp {
                 command: COMMAND,
                 source,
@@ -110,23 +114,28 @@ impl Qmp {
         self.execute(command, "human-monitor-command").await
     }
 
-    async fn execute<C: QmpCommand>(
-        &self,
-        command: C,
-        name: &'static str,
-    ) -> Result<C::Ok, SandboxError> {
-        tokio::time::timeout(TIMEOUT, self.service.execute(command))
+    /// Runs a command on a task of its own: the library allows one command at a time and does not
+    /// survive one that is dropped half-way.
+    async fn execute<C>(&self, command: C, name: &'static str) -> Result<C::Ok, SandboxError>
+    where
+        C: QmpCommand + Send + 'static,
+        C::Ok: Send + 'static,
+    {
+        let failed = |source| SandboxError::Qmp {
+            command: name,
+            source,
+        };
+        let running = tokio::spawn(self.service.execute(command));
+        tokio::time::timeout(TIMEOUT, running)
             .await
-            .map_err(|_| timed_out(name))?
-            .map_err(|error| SandboxError::Qmp {
-                command: name,
-                source: io::Error::other(error),
-            })
+            .map_err(|_| timed_out(name, TIMEOUT))?
+            .map_err(|ended| failed(ended.into()))?
+            .map_err(|error| failed(io::Error::other(error)))
     }
 }
 
-fn timed_out(command: &'static str) -> SandboxError {
-    let timeout_ms = u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+fn timed_out(command: &'static str, timeout: Duration) -> SandboxError {
+    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     SandboxError::QmpTimeout {
         command,
         timeout_ms,
@@ -190,32 +199,38 @@ mod tests {
 
     const GREETING: &str = "{\"QMP\":{\"version\":{\"qemu\":{\"micro\":2,\"minor\":0,\"major\":10},\"package\":\"Debian\"},\"capabilities\":[\"oob\"]}}\r\n";
 
-    /// A monitor that answers each command with what `answer` makes of its id.
-    fn monitor(answer: impl Fn(u64) -> Option<String> + Send + 'static) -> UnixStream {
+    /// A monitor that gives the next of `answers` to each command.
+    fn monitor(answers: &'static [&'static str]) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         tokio::spawn(async move {
             let (read, mut write) = theirs.into_split();
             write.write_all(GREETING.as_bytes()).await.unwrap();
             let mut lines = BufReader::new(read).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                let command: serde_json::Value = serde_json::from_str(&line).unwrap();
-                if let Some(text) = answer(command["id"].as_u64().unwrap()) {
-                    if write.write_all(text.as_bytes()).await.is_err() {
-                        return;
-                    }
-                }
+            for answer in answers {
+                assert!(
+                    lines
+                        .next_line()
+                        .await
+                        .unwrap()
+                        .unwrap()
+                        .contains("execute")
+                );
+                write.write_all(answer.as_bytes()).await.unwrap();
             }
+            // Silent from here on, but not gone.
+            while let Ok(Some(_)) = lines.next_line().await {}
         });
         ours
     }
 
+    const DONE: &str = "{\"return\":{}}\r\n";
+
     #[tokio::test]
     async fn commands_are_answered_and_events_seen() {
-        let stream = monitor(|id| {
-            let event = r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-reset"}}"#;
-            Some(format!("{event}\r\n{{\"return\":{{}},\"id\":{id}}}\r\n"))
-        });
-        let qmp = Qmp::negotiate(stream).await.unwrap();
+        const EVENT_THEN_DONE: &str = "{\"timestamp\":{\"seconds\":1,\"microseconds\":2},\"event\":\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":\"guest-reset\"}}\r\n{\"return\":{}}\r\n";
+        let qmp = Qmp::negotiate(monitor(&[DONE, EVENT_THEN_DONE]))
+            .await
+            .unwrap();
         qmp.stop().await.unwrap();
         let shutdown = qmp.signs().borrow().shutdown.clone();
         assert_eq!(shutdown.as_deref(), Some("guest_reset"));
@@ -223,16 +238,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_command_is_an_error() {
-        let stream = monitor(|id| {
-            Some(if id == 0 {
-                format!("{{\"return\":{{}},\"id\":{id}}}\r\n")
-            } else {
-                format!(
-                    "{{\"error\":{{\"class\":\"GenericError\",\"desc\":\"no\"}},\"id\":{id}}}\r\n"
-                )
-            })
-        });
-        let qmp = Qmp::negotiate(stream).await.unwrap();
+        const REFUSED: &str = "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"}}\r\n";
+        let qmp = Qmp::negotiate(monitor(&[DONE, REFUSED, DONE]))
+            .await
+            .unwrap();
         assert!(matches!(
             qmp.cont().await,
             Err(SandboxError::Qmp {
@@ -240,6 +249,31 @@ mod tests {
                 ..
             })
         ));
+        qmp.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_leaves_the_monitor_usable() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        tokio::spawn(async move {
+            let (read, mut write) = theirs.into_split();
+            write.write_all(GREETING.as_bytes()).await.unwrap();
+            let mut lines = BufReader::new(read).lines();
+            lines.next_line().await.unwrap();
+            write.write_all(DONE.as_bytes()).await.unwrap();
+            lines.next_line().await.unwrap();
+            released.await.unwrap();
+            write.write_all(DONE.as_bytes()).await.unwrap();
+            lines.next_line().await.unwrap();
+            write.write_all(DONE.as_bytes()).await.unwrap();
+            while let Ok(Some(_)) = lines.next_line().await {}
+        });
+        let qmp = Qmp::negotiate(ours).await.unwrap();
+        let impatient = tokio::time::timeout(Duration::from_millis(20), qmp.stop()).await;
+        assert!(impatient.is_err());
+        release.send(()).unwrap();
+        qmp.cont().await.unwrap();
     }
 
     #[tokio::test]
@@ -252,12 +286,13 @@ mod tests {
         flood.await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_silent_qemu_is_given_up() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
+        let result = Qmp::negotiate_within(Duration::from_millis(20), ours).await;
         assert!(matches!(
-            Qmp::negotiate(ours).await,
-            Err(SandboxError::QmpTimeout { .. })
+            result,
+            Err(SandboxError::QmpTimeout { timeout_ms: 20, .. })
         ));
     }
 }
