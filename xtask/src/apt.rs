@@ -23,19 +23,23 @@ pub(crate) struct PrivateApt {
 }
 
 impl PrivateApt {
-    /// Makes the state for this machine's release plus the given suites and reads their indexes.
-    pub(crate) fn prepare(dir: &Path, release: &str, suites: &[&str]) -> Result<Self> {
+    /// Makes the state for the given suites and reads their indexes.
+    ///
+    /// Packages that are installed, not just unpacked, need a state of their
+    /// own with the machine's release and nothing newer: apt fills every
+    /// dependency with the newest version that any listed suite has.
+    pub(crate) fn prepare(dir: &Path, suites: &[&str]) -> Result<Self> {
         fs::create_dir_all(dir.join("lists/partial"))?;
         fs::create_dir_all(dir.join("cache/archives/partial"))?;
-        let archive = system_archive(release)?;
-        let sources: Vec<String> = std::iter::once(&release)
-            .chain(suites)
+        let archive = system_archive()?;
+        let sources: Vec<String> = suites
+            .iter()
             .map(|suite| format!("deb [signed-by={KEYRING}] {archive} {suite} main\n"))
             .collect();
         fs::write(dir.join("sources.list"), sources.concat())?;
         let apt = Self {
             dir: dir.to_owned(),
-            release: release.to_owned(),
+            release: suites.first().copied().unwrap_or_default().to_owned(),
         };
         run(
             apt.command("apt-get").arg("update").arg("-qq"),
@@ -153,27 +157,26 @@ fn is_installed(package: &str) -> bool {
         .is_ok_and(|output| output.status.success() && output.stdout == b"installed")
 }
 
-/// The archive that serves `release` to this machine.
-fn system_archive(release: &str) -> Result<String> {
+/// Suites by which the archive is recognised in the machine's own sources.
+const DEBIAN_SUITES: [&str; 6] = ["bookworm", "trixie", "forky", "sid", "stable", "testing"];
+
+/// The Debian archive that this machine is set up to use.
+fn system_archive() -> Result<String> {
     let output = Command::new("apt-get")
         .args([
             "indextargets",
             "--format",
-            "$(REPO_URI) $(RELEASE) $(CODENAME)",
+            "$(REPO_URI) $(RELEASE)",
             "Created-By: Packages",
         ])
         .output()
         .context("cannot run apt-get")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    for line in text.lines() {
-        let mut words = line.split(' ');
-        if let Some(archive) = words.next()
-            && words.any(|suite| suite == release)
-        {
-            return Ok(archive.to_owned());
-        }
-    }
-    bail!("apt has no source for Debian {release}: add one to /etc/apt/sources.list");
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .find(|(_, release)| DEBIAN_SUITES.contains(release))
+        .map(|(archive, _)| archive.to_owned())
+        .context("apt has no Debian source: add one to /etc/apt/sources.list")
 }
 
 fn single_file(dir: &Path) -> Result<PathBuf> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -30,7 +30,12 @@ const LIBRARIES: [&str; 2] = ["libc6-dev", "ca-certificates"];
 
 /// The oldest QEMU whose kernel-hash table equals the files it was given.
 const QEMU_MAJOR: u32 = 10;
+/// Debian releases that the tasks are tested on.
+const SUPPORTED: [&str; 2] = ["bookworm", "trixie"];
+/// The release whose QEMU comes from its backports.
+const BACKPORTED: &str = "bookworm";
 const FIRMWARE_SUITE: &str = "forky";
+/// The suite of the guest kernel and of the sample image's programs.
 const KERNEL_SUITE: &str = "trixie";
 const VSOCK_DAEMON: (&str, &str) = ("vhost-device-vsock", "0.3.0");
 
@@ -64,28 +69,30 @@ pub(crate) fn run(printer: &Printer) -> Result<Prepared> {
         nix::unistd::geteuid().is_root(),
         "run this as root: it installs Debian packages"
     );
-    let release = debian_release()?;
+    let release = debian_release(printer)?;
     install_programs(printer)?;
     install_qemu(printer, &paths, &release)?;
     let prepared = match recorded(&paths) {
         Some(prepared) => prepared,
-        None => fetch_guest_parts(printer, &paths, &release)?,
+        None => fetch_guest_parts(printer, &paths)?,
     };
     install_vsock_daemon(printer, &prepared)?;
     Ok(prepared)
 }
 
-fn debian_release() -> Result<String> {
+fn debian_release(printer: &Printer) -> Result<String> {
     let os = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let codename = os
         .lines()
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
         .map(|name| name.trim_matches('"').to_owned())
         .context("/etc/os-release names no VERSION_CODENAME")?;
-    match codename.as_str() {
-        "bookworm" | "trixie" => Ok(codename),
-        other => bail!("Debian 12 (bookworm) or 13 (trixie) is needed, this is {other}"),
+    if !SUPPORTED.contains(&codename.as_str()) {
+        printer.note(&format!(
+            "Debian 12 and 13 are supported; this is {codename}, untested"
+        ));
     }
+    Ok(codename)
 }
 
 fn install_programs(printer: &Printer) -> Result<()> {
@@ -109,12 +116,12 @@ fn install_qemu(printer: &Printer, paths: &Paths, release: &str) -> Result<()> {
         return Ok(());
     }
     printer.step("installing QEMU 10 or later");
-    if release == "trixie" {
-        apt::install_from_system(&["qemu-system-x86"])?;
-    } else {
+    if release == BACKPORTED {
         let suite = format!("{release}-backports");
-        let apt = PrivateApt::prepare(&paths.apt(), release, &[&suite])?;
+        let apt = PrivateApt::prepare(&paths.apt().join("qemu"), &[release, &suite])?;
         apt.install(&suite, &["qemu-system-x86"])?;
+    } else {
+        apt::install_from_system(&["qemu-system-x86"])?;
     }
     let major = qemu_major().context("QEMU does not start after its installation")?;
     ensure!(
@@ -137,13 +144,9 @@ fn qemu_major() -> Option<u32> {
         .ok()
 }
 
-fn fetch_guest_parts(printer: &Printer, paths: &Paths, release: &str) -> Result<Prepared> {
+fn fetch_guest_parts(printer: &Printer, paths: &Paths) -> Result<Prepared> {
     printer.step("fetching firmware and guest kernel (the system's apt sources stay untouched)");
-    let mut suites = vec![FIRMWARE_SUITE];
-    if release != KERNEL_SUITE {
-        suites.push(KERNEL_SUITE);
-    }
-    let apt = PrivateApt::prepare(&paths.apt(), release, &suites)?;
+    let apt = PrivateApt::prepare(&paths.apt().join("guest"), &[KERNEL_SUITE, FIRMWARE_SUITE])?;
     let kernel_package = apt.dependency(KERNEL_SUITE, "linux-image-cloud-amd64", "linux-image-")?;
     let mut packages = Vec::new();
     let mut unpack = |suite: &str, package: &str, folder: &str| -> Result<PathBuf> {
@@ -163,7 +166,7 @@ fn fetch_guest_parts(printer: &Printer, paths: &Paths, release: &str) -> Result<
         ("libc6", "libc6"),
         ("hello", "hello"),
     ] {
-        unpack(release, package, folder)?;
+        unpack(KERNEL_SUITE, package, folder)?;
     }
     let prepared = Prepared {
         firmware: firmware.join("usr/share/ovmf/OVMF.amdsev.fd"),
