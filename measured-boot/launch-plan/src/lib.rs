@@ -1,7 +1,17 @@
 //! Configuration, annotations and the launch plan with its readers.
+//!
+//! [`plan`] turns configuration, request, host facts and files into a
+//! [`LaunchPlan`]: plain data, by a pure function. The QEMU arguments, the
+//! launch digest, the explanation and the simulated launch are read from it,
+//! so that what is measured cannot drift from what is launched.
+//!
+//! Files are read in two places only: [`load`] for configurations and
+//! [`load_files`] for what is measured.
 
 #![forbid(unsafe_code)]
 
+mod config;
+mod error;
 mod files;
 mod hex_bytes;
 mod host;
@@ -9,14 +19,26 @@ mod plan;
 mod qemu;
 mod request;
 mod resources;
+mod runtime_options;
 
-pub use files::{MeasuredFile, MeasuredFiles};
+pub use config::{
+    ANNOTATION_PREFIX, AgentSettings, AnnotationGate, CONFIG_PATH_ANNOTATION, Candidate,
+    ConfigError, ConfigSearch, ConfigSource, ConfigWarning, Configuration, FactorySettings,
+    HypervisorSettings, ImageSettings, KeySpec, LoadedConfiguration, RuntimeSettings, Timeout,
+    load, reference,
+};
+pub use error::PlanError;
+pub use files::{
+    FirmwareFile, MeasuredFile, MeasuredFiles, load_files, load_measured_files, measure_initrd,
+    measure_kernel, read_firmware,
+};
 pub use host::{HostFacts, SnpHost};
 pub use plan::{
-    Accelerator, AgentPlan, InitdataPlan, LaunchPlan, NetworkModel, Origin, Protection, ShimPlan,
-    SimulatedLaunch, SnpLaunchPlan, VsockPlan,
+    Accelerator, AgentPlan, InitdataPlan, LaunchPlan, MemoryBacking, NetworkModel, Origin,
+    Protection, ShimPlan, SimulatedLaunch, SnpLaunchPlan, VsockPlan, plan,
 };
 pub use request::{ResourceLimits, SandboxRequest};
 pub use resources::{
     ConsoleResource, LaunchResources, NetworkInterface, QmpResource, VsockResource,
 };
+pub use runtime_options::RuntimeOptions;

@@ -1,11 +1,19 @@
 //! The launch plan: plain data that the QEMU arguments, the launch digest, the
 //! explanation and the simulated launch are read from.
 
+mod cmdline;
+mod explain;
+mod make;
+mod protection;
+mod sizing;
+
 use std::path::PathBuf;
 
 use redoubt_firmware::GuestArea;
 use redoubt_launch_digest::LaunchDigest;
 use serde::{Deserialize, Serialize};
+
+pub use make::plan;
 
 use crate::files::MeasuredFile;
 use crate::host::SnpHost;
@@ -33,6 +41,8 @@ pub struct LaunchPlan {
     pub vcpus: u32,
     /// Guest memory in MiB.
     pub memory_mib: u32,
+    /// How the host provides guest memory.
+    pub memory: MemoryBacking,
     /// The guest kernel.
     pub kernel: MeasuredFile,
     /// The initial RAM disk.
@@ -49,6 +59,10 @@ pub struct LaunchPlan {
     pub network_queues: u32,
     /// How the sandbox joins the pod's network.
     pub network_model: NetworkModel,
+    /// Source of the random number device of a plain virtual machine.
+    pub entropy_source: PathBuf,
+    /// Value of QEMU's `-sandbox`; empty for none.
+    pub seccomp_sandbox: String,
     /// The initdata document and its disk.
     pub initdata: Option<InitdataPlan>,
     /// Settings for talking to the agent.
@@ -59,6 +73,15 @@ pub struct LaunchPlan {
     pub warnings: Vec<String>,
     /// Where each value came from, for the explanation.
     pub origins: Vec<Origin>,
+}
+
+/// How the host provides guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryBacking {
+    /// Use huge pages.
+    pub huge_pages: bool,
+    /// Allocate everything before the guest starts.
+    pub preallocate: bool,
 }
 
 /// What protects the guest's memory and state from the host.
@@ -116,6 +139,15 @@ pub enum Accelerator {
     Tcg,
 }
 
+impl std::fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        })
+    }
+}
+
 /// How host and guest talk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
@@ -158,6 +190,8 @@ pub struct AgentPlan {
     pub create_container_timeout_ms: u64,
     /// The unauthenticated debug console is on (vsock port 1026).
     pub debug_console: bool,
+    /// Kernel modules for the agent to load, each with its parameters.
+    pub kernel_modules: Vec<String>,
 }
 
 /// Settings of the shim itself.

@@ -1,0 +1,206 @@
+//! Which protection a sandbox gets, and what of it is measured and reported.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use redoubt_firmware::{Firmware, GuestArea};
+use redoubt_initdata::Initdata;
+use redoubt_launch_digest::{
+    DEFAULT_GUEST_FEATURES, KernelHashes, LaunchDigest, SnpLaunch, snp_launch_digest,
+};
+
+use super::cmdline::AttesterParam;
+use super::{Accelerator, Protection, SnpLaunchPlan};
+use crate::config::{Configuration, HypervisorSettings};
+use crate::error::PlanError;
+use crate::files::MeasuredFiles;
+use crate::host::{HostFacts, SnpHost};
+
+/// The model that every SNP guest gets unless the configuration names another.
+const DEFAULT_SNP_MODEL: &str = "EPYC-v4";
+const ID_BLOCK_LEN: usize = 96;
+const ID_AUTH_LEN: usize = 4096;
+/// Guest policy: bit 17 is reserved and must be one, bits from 26 on must be zero.
+const POLICY_MUST_BE_ONE: u64 = 1 << 17;
+const POLICY_MUST_BE_ZERO: u64 = !0 << 26;
+
+/// The kind of protection, before anything is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    None,
+    Snp(SnpHost),
+    SimulatedSnp,
+}
+
+impl Kind {
+    /// Decides by configuration and host; a confidential guest never becomes a plain one.
+    pub(crate) fn choose(
+        settings: &HypervisorSettings,
+        host: &HostFacts,
+    ) -> Result<Self, PlanError> {
+        let simulated = !settings.snp_simulation.as_os_str().is_empty();
+        match (settings.confidential_guest, simulated) {
+            (false, true) => Err(PlanError::SimulationWithoutGuest),
+            (false, false) => Ok(Self::None),
+            (true, true) => Ok(Self::SimulatedSnp),
+            (true, false) if !settings.sev_snp_guest && host.sev_snp.is_some() => {
+                Err(PlanError::PlainSev)
+            }
+            (true, false) => match host.sev_snp {
+                Some(_) if settings.accelerator != Accelerator::Kvm => Err(PlanError::SnpNeedsKvm),
+                Some(snp) => Ok(Self::Snp(snp)),
+                None if host.tdx => Err(PlanError::TdxUnsupported),
+                None => Err(PlanError::NoTee),
+            },
+        }
+    }
+
+    pub(crate) fn attester(self) -> AttesterParam {
+        match self {
+            Self::None => AttesterParam::None,
+            Self::Snp(_) => AttesterParam::Snp,
+            Self::SimulatedSnp => AttesterParam::SimulatedSnp,
+        }
+    }
+
+    /// Measures what the CPU would measure.
+    pub(crate) fn measure(
+        self,
+        configuration: &Configuration,
+        files: &MeasuredFiles,
+        shape: &Shape<'_>,
+    ) -> Result<Protection, PlanError> {
+        let settings = &configuration.hypervisor;
+        match self {
+            Self::None => Ok(Protection::None),
+            Self::Snp(host) => {
+                let (launch, _, _) = snp_launch(settings, files, shape)?;
+                Ok(Protection::Snp { host, launch })
+            }
+            Self::SimulatedSnp => {
+                let (launch, hash_area, hashes) = snp_launch(settings, files, shape)?;
+                Ok(Protection::SimulatedSnp {
+                    identity_dir: settings.snp_simulation.clone(),
+                    hash_area,
+                    hash_table: hashes.table(),
+                    launch,
+                })
+            }
+        }
+    }
+}
+
+/// What the digest depends on beside files and settings.
+pub(crate) struct Shape<'a> {
+    pub(crate) cmdline: &'a str,
+    pub(crate) vcpus: u32,
+    pub(crate) initdata: Option<&'a Initdata>,
+}
+
+fn snp_launch(
+    settings: &HypervisorSettings,
+    files: &MeasuredFiles,
+    shape: &Shape<'_>,
+) -> Result<(SnpLaunchPlan, GuestArea, KernelHashes), PlanError> {
+    let (firmware, area) = snp_firmware(files)?;
+    let hashes =
+        KernelHashes::from_digests(files.kernel.sha256, files.initrd.sha256, shape.cmdline);
+    let model = snp_cpu_model(settings);
+    let launch_digest = snp_launch_digest(&SnpLaunch {
+        firmware,
+        kernel_hashes: Some(hashes),
+        vcpus: shape.vcpus,
+        cpu: model.parse().map_err(PlanError::Digest)?,
+        guest_features: DEFAULT_GUEST_FEATURES,
+    })
+    .map_err(PlanError::Digest)?;
+    let policy = settings.snp_guest_policy;
+    if policy & POLICY_MUST_BE_ONE == 0 || policy & POLICY_MUST_BE_ZERO != 0 {
+        return Err(PlanError::GuestPolicy { policy });
+    }
+    let (id_block, id_auth) = id_block(settings, launch_digest)?;
+    let launch = SnpLaunchPlan {
+        policy,
+        launch_digest,
+        host_data: shape.initdata.map(Initdata::host_data).unwrap_or_default(),
+        measured_cpu_model: model.to_owned(),
+        id_block,
+        id_auth,
+    };
+    Ok((launch, area, hashes))
+}
+
+pub(crate) fn snp_cpu_model(settings: &HypervisorSettings) -> &str {
+    if settings.cpu_model.is_empty() {
+        DEFAULT_SNP_MODEL
+    } else {
+        &settings.cpu_model
+    }
+}
+
+fn snp_firmware(files: &MeasuredFiles) -> Result<(&Firmware, GuestArea), PlanError> {
+    let firmware = files.firmware.as_ref().ok_or(PlanError::NotSet {
+        key: "hypervisor.qemu.firmware",
+    })?;
+    let path = &firmware.file.path;
+    let image = firmware
+        .image
+        .as_ref()
+        .map_err(|cause| PlanError::Firmware {
+            path: path.clone(),
+            cause: cause.clone(),
+        })?;
+    let area = image
+        .require_kernel_hashes(path)
+        .map_err(PlanError::NoKernelHashes)?;
+    Ok((image, area))
+}
+
+/// Checks the ID block against this launch: the CPU would refuse another one after QEMU started.
+fn id_block(
+    settings: &HypervisorSettings,
+    actual: LaunchDigest,
+) -> Result<(Option<String>, Option<String>), PlanError> {
+    let (block, auth) = (&settings.snp_id_block, &settings.snp_id_auth);
+    match (block.is_empty(), auth.is_empty()) {
+        (true, true) => return Ok((None, None)),
+        (false, true) => {
+            return Err(PlanError::IdBlockPair {
+                given: "snp_id_block",
+            });
+        }
+        (true, false) => {
+            return Err(PlanError::IdBlockPair {
+                given: "snp_id_auth",
+            });
+        }
+        (false, false) => {}
+    }
+    let bytes: [u8; ID_BLOCK_LEN] = decode("snp_id_block", block)?;
+    let _: [u8; ID_AUTH_LEN] = decode("snp_id_auth", auth)?;
+    let (digest, rest) = bytes.split_first_chunk::<48>().unwrap_or((&[0; 48], &[]));
+    let expected = LaunchDigest(*digest);
+    if expected != actual {
+        return Err(PlanError::IdBlockDigest { expected, actual });
+    }
+    // The policy stands last in the ID block (AMD 56860, table 75).
+    let policy = rest
+        .last_chunk()
+        .copied()
+        .map(u64::from_le_bytes)
+        .unwrap_or_default();
+    if policy != settings.snp_guest_policy {
+        return Err(PlanError::IdBlockPolicy {
+            expected: policy,
+            actual: settings.snp_guest_policy,
+        });
+    }
+    Ok((Some(block.clone()), Some(auth.clone())))
+}
+
+fn decode<const N: usize>(key: &'static str, text: &str) -> Result<[u8; N], PlanError> {
+    STANDARD
+        .decode(text)
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(PlanError::IdBlockFormat { key, expected: N })
+}
