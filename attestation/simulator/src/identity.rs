@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::thread;
 
+use der::Decode as _;
 use p384::SecretKey;
 use p384::ecdsa::SigningKey;
 use p384::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
@@ -192,23 +193,37 @@ impl SimulatedIdentity {
         Ok(identity)
     }
 
-    /// The key must be the VCEK's; anything else would sign for nobody.
+    /// Key and description must be the VCEK's; else nobody would accept a report.
     fn require_own_vcek(&self, dir: &Path) -> Result<(), SimulatorError> {
-        use der::Decode as _;
         let vcek = x509_cert::Certificate::from_der(&self.vcek)?;
+        let vcek = vcek.tbs_certificate();
         let certified = vcek
-            .tbs_certificate()
             .subject_public_key_info()
             .subject_public_key
             .raw_bytes();
-        if certified == self.key.verifying_key().to_sec1_point(false).as_bytes() {
-            Ok(())
-        } else {
-            Err(SimulatorError::Content {
-                path: dir.join(KEY_FILE),
+        if certified != self.key.verifying_key().to_sec1_point(false).as_bytes() {
+            let path = dir.join(KEY_FILE);
+            return Err(SimulatorError::Content {
+                path,
                 what: "the VCEK's key",
-            })
+            });
         }
+        let Description {
+            tcb,
+            chip_id,
+            product,
+            ..
+        } = &self.description;
+        let profile = EndorsementProfile::vcek(&name("VCEK"), *product, *tcb, chip_id);
+        for (what, expected) in profile.described()? {
+            if !vcek
+                .extensions()
+                .is_some_and(|extensions| extensions.contains(&expected))
+            {
+                return Err(SimulatorError::IdentityDiffers { what });
+            }
+        }
+        Ok(())
     }
 
     /// ARK and ASK as PEM: what a verifier must be given by hand.

@@ -178,23 +178,44 @@ impl EndorsementProfile {
     }
 
     fn extensions(&self) -> Result<Vec<Extension>, SimulatorError> {
-        let tcb = self.tcb;
-        let mut extensions = vec![
-            amd_extension("1", 0_u8.to_der()?)?,
-            amd_extension("2", Ia5String::new(&self.product_name)?.to_der()?)?,
-            amd_extension("3.1", tcb.bootloader.to_der()?)?,
-            amd_extension("3.2", tcb.tee.to_der()?)?,
-            amd_extension("3.3", tcb.snp.to_der()?)?,
-            amd_extension("3.8", tcb.microcode.to_der()?)?,
-        ];
-        if let Some(fmc) = tcb.fmc {
-            extensions.push(amd_extension("3.9", fmc.to_der()?)?);
-        }
-        if let Some(id) = &self.hardware_id {
-            extensions.push(amd_extension("4", id.clone())?);
-        }
+        let mut extensions = vec![amd_extension("1", 0_u8.to_der()?)?];
+        extensions.extend(
+            self.described()?
+                .into_iter()
+                .map(|(_name, extension)| extension),
+        );
         if let Some(id) = &self.provider_id {
             extensions.push(amd_extension("5", Ia5String::new(id)?.to_der()?)?);
+        }
+        Ok(extensions)
+    }
+}
+
+impl EndorsementProfile {
+    /// The extensions that say what chip and firmware it is, with their names.
+    pub(crate) fn described(&self) -> Result<Vec<(&'static str, Extension)>, SimulatorError> {
+        let tcb = self.tcb;
+        let mut extensions = vec![
+            (
+                "product",
+                amd_extension("2", Ia5String::new(&self.product_name)?.to_der()?)?,
+            ),
+            (
+                "tcb.bootloader",
+                amd_extension("3.1", tcb.bootloader.to_der()?)?,
+            ),
+            ("tcb.tee", amd_extension("3.2", tcb.tee.to_der()?)?),
+            ("tcb.snp", amd_extension("3.3", tcb.snp.to_der()?)?),
+            (
+                "tcb.microcode",
+                amd_extension("3.8", tcb.microcode.to_der()?)?,
+            ),
+        ];
+        if let Some(fmc) = tcb.fmc {
+            extensions.push(("tcb.fmc", amd_extension("3.9", fmc.to_der()?)?));
+        }
+        if let Some(id) = &self.hardware_id {
+            extensions.push(("chip_id", amd_extension("4", id.clone())?));
         }
         Ok(extensions)
     }

@@ -101,7 +101,8 @@ fn build<'a>(
         issuer_name(&vek.cert)
     );
     for intermediate in intermediates {
-        if vek.cert.issuer() != intermediate.subject() {
+        // A root in an intermediate's place would make a chain of two.
+        if vek.cert.issuer() != intermediate.subject() || intermediate.is_self_issued() {
             continue;
         }
         if let Err(error) = vek.cert.verify_issued_by(intermediate) {
@@ -200,7 +201,7 @@ fn check_validity(chain: &Chain<'_>, at: OffsetDateTime, claims: &mut ClaimList)
 fn check_revocation(chain: &Chain<'_>, collateral: &Collateral<'_>, claims: &mut ClaimList) {
     const EXPECTED: &str = "not revoked";
     if collateral.crls.is_empty() {
-        claims.unchecked(ClaimName::Revocation, EXPECTED);
+        claims.unchecked_seen(ClaimName::Revocation, EXPECTED, "no list given".to_owned());
         return;
     }
     let seen = revocation_problem(chain, collateral);
@@ -274,7 +275,7 @@ pub(crate) fn check_binding(vek: &Vek, evidence: &SnpEvidence, claims: &mut Clai
     let reported = evidence.report.reported_tcb();
     claims.check(
         ClaimName::CertificateTcb,
-        format!("reported TCB: {reported}"),
+        reported.to_string(),
         vek.tcb.to_string(),
         SPECIFICATION,
         vek.tcb == reported,
@@ -286,7 +287,7 @@ pub(crate) fn check_binding(vek: &Vek, evidence: &SnpEvidence, claims: &mut Clai
             let good = own == hardware_id && rest.iter().all(|byte| *byte == 0);
             claims.check(
                 ClaimName::HardwareId,
-                format!("chip id {}", hex::encode(chip_id)),
+                hex::encode(chip_id),
                 hex::encode(hardware_id),
                 SPECIFICATION,
                 good,

@@ -195,6 +195,24 @@ pub struct Claim {
     pub status: Status,
 }
 
+impl Claim {
+    /// Expectation and observation in words, without repeating what is equal.
+    fn in_words(&self) -> String {
+        let Self {
+            expected,
+            seen,
+            source,
+            ..
+        } = self;
+        match self.status {
+            Status::Passed if expected == seen => format!("{seen} [{source}]"),
+            Status::Passed => format!("{seen}, expected {expected} [{source}]"),
+            Status::Failed => format!("{seen}, but expected {expected} [{source}]"),
+            Status::NotChecked => format!("{seen} ({expected})"),
+        }
+    }
+}
+
 /// The outcome: state, claims, and what is not proven.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
@@ -338,14 +356,12 @@ impl fmt::Display for Verdict {
         };
         writeln!(f, "{}{simulated}", self.state)?;
         for claim in &self.claims {
+            let status = claim.status.to_string();
             writeln!(
                 f,
-                "  {:<11}  {:<21} expected {}; seen {} [{}]",
-                claim.status.to_string(),
+                "  {status:<11}  {:<20}  {}",
                 claim.name.words(),
-                claim.expected,
-                claim.seen,
-                claim.source
+                claim.in_words()
             )?;
         }
         writeln!(f, "not proven:")?;

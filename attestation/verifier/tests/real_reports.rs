@@ -417,6 +417,42 @@ fn a_verdict_reads_well() {
         ..exactly(&evidence)
     };
     let verdict = verdict(&evidence, &wrong);
-    insta::assert_snapshot!(verdict.require_verified().unwrap_err(), @"");
-    insta::assert_snapshot!(verdict, @"");
+    insta::assert_snapshot!(
+        verdict.require_verified().unwrap_err(),
+        @"the evidence is not verified: host data expected 0707070707070707070707070707070707070707070707070707070707070707, seen 0000000000000000000000000000000000000000000000000000000000000000"
+    );
+    insta::assert_snapshot!(verdict, @r#"
+    not verified
+      passed       report version        5, expected 2, 3 or 5 [verification rules]
+      passed       signing key           a VCEK certificate [AMD 56860]
+      passed       certificate chain     SEV-VCEK < SEV-Genoa < ARK-Genoa, expected a chain to ARK-Milan, ARK-Genoa, ARK-Turin [built-in AMD root]
+      passed       certificate validity  all valid, expected valid at 2026-06-01T12:00:00Z [given time]
+      not checked  revocation            no list given (not revoked)
+      passed       product               report Genoa, certificate "Genoa", expected Genoa [built-in AMD root]
+      passed       certificate TCB       bootloader 10, tee 0, snp 27, microcode 27 [AMD 56860]
+      passed       hardware id           b5f9a4c8280e63c97d288db6648577dc2b848884aa682d7a227ba40e50deb2b0d112b599d87aaccda78d06f4254b1e81c4d953ef3c699db39d4e06013e9fa4ce [AMD 56860]
+      passed       signature             valid, expected by the VCEK, ECDSA P-384 with SHA-384 [AMD 56860]
+      not checked  reported TCB          bootloader 10, tee 0, snp 27, microcode 27 (no minimum given)
+      not checked  committed TCB         bootloader 10, tee 0, snp 27, microcode 27 (no minimum given)
+      not checked  launch TCB            bootloader 10, tee 0, snp 27, microcode 27 (no minimum given)
+      passed       VMPL                  0 [verification rules]
+      passed       debug policy          not allowed [verification rules]
+      passed       migration policy      not allowed [verification rules]
+      passed       SMT policy            allowed, expected any [verification rules]
+      passed       single-socket policy  not required, expected any [verification rules]
+      passed       alias check           complete, expected any [verification rules]
+      passed       launch digest         d9912ba396ce409c2947841d93a5076b6839b898c22b4aae05edb3b2b058a99927f8cf9a4f8617ee695deb14795496c8 [this test]
+      failed       host data             0000000000000000000000000000000000000000000000000000000000000000, but expected 0707070707070707070707070707070707070707070707070707070707070707 [reference values]
+      passed       report data           68656c6c6f2d6174746573746174696f6e0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000 [this test]
+      not checked  chip id               b5f9a4c8280e63c97d288db6648577dc2b848884aa682d7a227ba40e50deb2b0d112b599d87aaccda78d06f4254b1e81c4d953ef3c699db39d4e06013e9fa4ce (no value given)
+      not checked  id key digest         000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000 (no value given)
+      not checked  author key digest     000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000 (no value given)
+    not proven:
+      - anything: the evidence is not verified
+      - that no certificate was revoked: no revocation list was given
+      - that the firmware is current: no minimum TCB was given
+      - which machine it is: no chip id was expected
+      - that the workload, its image and its policy are free of faults
+      - that the guest is available: a host can always stop it
+    "#);
 }
