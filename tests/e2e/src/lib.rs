@@ -2,13 +2,18 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use redoubt_lab::{
     Lab, LabDescription, Leftovers, PodOutcome, PodRequest, RunningPod, Scenario, ScenarioOptions,
 };
+use sha2::{Digest, Sha256};
 
 /// A pod that must fail says so within this time.
 pub const FAILURE_LIMIT: Duration = Duration::from_secs(30);
@@ -106,6 +111,32 @@ impl Fixture {
         Ok(outcome)
     }
 
+    /// Runs `ctr task …`.
+    pub fn task(&self, arguments: &[&str]) -> Result<Said> {
+        self.task_with_input(arguments, &[])
+    }
+
+    /// Runs `ctr task …` with something on its standard input.
+    pub fn task_with_input(&self, arguments: &[&str], input: &[u8]) -> Result<Said> {
+        let mut command = self.lab.containerd.ctr();
+        command.arg("task");
+        // Options come before the container's id.
+        if let Some(("exec", rest)) = arguments.split_first().map(|(first, rest)| (*first, rest)) {
+            command
+                .args(["exec", "--fifo-dir"])
+                .arg(self.lab.containerd.fifo_dir())
+                .args(rest);
+        } else {
+            command.args(arguments);
+        }
+        Said::of(command, input)
+    }
+
+    /// Runs a pod on a pseudo terminal and gives what it showed.
+    pub fn run_on_terminal(&self, scenario: &Scenario, request: &PodRequest) -> Result<String> {
+        redoubt_lab::run_on_terminal(&self.lab, scenario, request, POD_LIMIT)
+    }
+
     /// Fails when a pod left anything on the machine.
     pub fn expect_nothing_left(&self) -> Result<()> {
         let left = Leftovers::settled_since(&self.before, Duration::from_secs(5));
@@ -167,4 +198,73 @@ pub fn tampering_qemu(dir: &Path, qemu: &Path, shell_edit: &str) -> Result<PathB
     std::fs::write(&path, script)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
     Ok(path)
+}
+
+/// What a program said.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Whether its status is zero.
+    pub success: bool,
+    /// Its status, unless a signal ended it.
+    pub status: Option<i32>,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Said {
+    fn of(mut command: Command, input: &[u8]) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start ctr")?;
+        let mut stdin = child.stdin.take().context("ctr has no stdin")?;
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || {
+            // A program that does not read its input is not a failure of the test.
+            let _ = stdin.write_all(&input);
+        });
+        let output = child.wait_with_output()?;
+        let _ = writer.join();
+        Ok(Self {
+            success: output.status.success(),
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+}
+
+/// The sha256 of some bytes in hex.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// Sends SIGKILL to the process of `program` that has `argument` on its command line.
+pub fn kill_process_of(program: &str, argument: &str) -> Result<()> {
+    for entry in std::fs::read_dir("/proc")?.filter_map(Result::ok) {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+            continue;
+        };
+        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
+        let words: Vec<String> = line
+            .split(|byte| *byte == 0)
+            .map(|word| String::from_utf8_lossy(word).into())
+            .collect();
+        let runs = words.first().is_some_and(|word| word.ends_with(program));
+        if runs
+            && words
+                .iter()
+                .any(|word| word.split(',').any(|part| part == argument))
+        {
+            kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+            return Ok(());
+        }
+    }
+    bail!("no {program} with {argument} runs")
 }

@@ -25,7 +25,7 @@ pub use image::{SECRET, SampleImage, SampleParts};
 pub use lab::{Binaries, GuestFiles, Lab, LabDescription};
 pub use leftovers::Leftovers;
 pub use netns::NetworkNamespace;
-pub use pod::{PodOutcome, PodRequest, RunningPod, TrailLine};
+pub use pod::{PodOutcome, PodRequest, RunningPod, TrailLine, run_on_terminal};
 pub use process::Daemon;
 pub use registry::Registry;
 pub use scenario::{InitdataChoice, POLICY_ALLOWING, Scenario, ScenarioOptions};

@@ -247,3 +247,38 @@ fn read_timed(mut stream: impl Read, start: Instant, mut copy: Copy) -> (String,
     }
     (String::from_utf8_lossy(&bytes).into_owned(), first)
 }
+
+/// Runs a pod on a pseudo terminal of its own and gives what the terminal showed.
+pub fn run_on_terminal(
+    lab: &Lab,
+    scenario: &Scenario,
+    request: &PodRequest,
+    limit: Duration,
+) -> Result<String> {
+    let network = lab.pod_network()?;
+    lab.containerd
+        .register_image(&lab.servers, &scenario.image)?;
+    let id = format!("pod-{}", lab.unique());
+    let mut ctr = lab.containerd.ctr();
+    ctr_run(&mut ctr, lab, scenario, &network, &id, request);
+    let words: Vec<String> = std::iter::once(ctr.get_program())
+        .chain(ctr.get_args())
+        .map(|word| quote(&word.to_string_lossy()))
+        .collect();
+    // `script` brings the terminal; `timeout` ends a pod that hangs.
+    let mut command = Command::new("timeout");
+    command.arg(limit.as_secs().to_string());
+    command.args([
+        "script",
+        "--quiet",
+        "--return",
+        "--command",
+        &words.join(" "),
+        "/dev/null",
+    ]);
+    Ok(String::from_utf8_lossy(&run(command.stdin(Stdio::null()))?.stdout).into_owned())
+}
+
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}

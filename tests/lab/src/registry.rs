@@ -53,6 +53,22 @@ impl Registry {
         self.address.to_string()
     }
 
+    /// The file of the largest blob, which is a layer, for tests that corrupt it.
+    pub fn largest_blob(&self) -> Result<PathBuf> {
+        let mut largest = (0, None);
+        let blobs = self.storage.join("docker/registry/v2/blobs/sha256");
+        for prefix in fs::read_dir(&blobs)?.filter_map(Result::ok) {
+            for blob in fs::read_dir(prefix.path())?.filter_map(Result::ok) {
+                let file = blob.path().join("data");
+                let size = fs::metadata(&file)?.len();
+                if size > largest.0 {
+                    largest = (size, Some(file));
+                }
+            }
+        }
+        largest.1.context("the registry holds no blob")
+    }
+
     /// The file that holds a blob, for tests that corrupt it.
     pub fn blob_file(&self, digest: &str) -> PathBuf {
         let hex = digest.trim_start_matches("sha256:");
