@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -116,6 +116,10 @@ impl ProcessIo {
     pub(crate) async fn write_stdin(&self, data: &[u8], exit: &ExitWatch) -> io::Result<()> {
         let _turn = self.stdin.turn.lock().await;
         let fd = self.stdin.get().ok_or(io::ErrorKind::BrokenPipe)?;
+        if exit.status().is_some() {
+            // A terminal would take it and keep it.
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         tokio::select! {
             result = write_all(&fd, data) => result,
             () = drained(exit) => Err(io::ErrorKind::BrokenPipe.into()),
@@ -132,15 +136,20 @@ impl ProcessIo {
         let Some(terminal) = &self.terminal else {
             return Ok(false);
         };
-        let size = Winsize {
-            ws_row: size.rows,
-            ws_col: size.columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(terminal.as_fd(), size)?;
+        set_size(terminal.get_ref(), size)?;
         Ok(true)
     }
+}
+
+/// Sets a terminal's size by its master end.
+pub(crate) fn set_size(master: &OwnedFd, size: TerminalSize) -> io::Result<()> {
+    let size = Winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    Ok(tcsetwinsize(master, size)?)
 }
 
 fn non_blocking(fd: OwnedFd) -> io::Result<Fd> {

@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
 
 use crate::error::ContainerError;
 use crate::exit::ExitWatch;
@@ -19,6 +21,8 @@ use crate::sys;
 
 /// The agent's own binary, even where its file was replaced or removed.
 const OWN_BINARY: &str = "/proc/self/exe";
+/// How long a killed helper may take to end.
+const DEATH: Duration = Duration::from_secs(10);
 
 /// A process that the helper made and that is now this process's child.
 #[derive(Debug)]
@@ -26,7 +30,6 @@ pub(crate) struct Launched {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) exit: ExitWatch,
-    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// Runs one operation that makes a process.
@@ -36,22 +39,19 @@ pub(crate) async fn launch(
     fds: Vec<OwnedFd>,
     timeout: Duration,
 ) -> Result<Launched, ContainerError> {
-    let mut call = Call::start(reaper, request, fds)?;
-    let (reply, mut passed) = call.reply(request, timeout).await?;
-    let Reply::Done { pid: Some(pid) } = reply else {
-        return Err(ContainerError::HelperAnswer);
+    let call = Call::start(reaper, request, fds)?;
+    let adopt = |pid: Option<i32>| {
+        let pid = pid.ok_or(ContainerError::HelperAnswer)?;
+        // The helper still is the process's parent and does not wait for it: the pid cannot be
+        // given to another process before it is registered here.
+        let pidfd = open_pidfd(pid).map_err(ContainerError::HelperConnection)?;
+        Ok(Launched {
+            pid,
+            pidfd,
+            exit: reaper.watch(pid),
+        })
     };
-    // The helper still is the process's parent and does not wait for it: the pid cannot be
-    // given to another process before it is registered here.
-    let pidfd = open_pidfd(pid).map_err(ContainerError::HelperConnection)?;
-    let exit = reaper.watch(pid);
-    call.finish().await?;
-    Ok(Launched {
-        pid,
-        pidfd,
-        exit,
-        terminal: passed.pop(),
-    })
+    call.finish(request, timeout, adopt).await
 }
 
 /// Runs one operation that makes no process.
@@ -60,14 +60,13 @@ pub(crate) async fn run(
     request: &Request,
     timeout: Duration,
 ) -> Result<(), ContainerError> {
-    let mut call = Call::start(reaper, request, Vec::new())?;
-    call.reply(request, timeout).await?;
-    call.finish().await
+    let call = Call::start(reaper, request, Vec::new())?;
+    call.finish(request, timeout, |_no_pid| Ok(())).await
 }
 
-/// A running helper; dropped before its end, the helper is killed.
+/// A running helper.
 struct Call {
-    socket: Option<AsyncFd<OwnedFd>>,
+    socket: AsyncFd<OwnedFd>,
     helper: Spawned,
 }
 
@@ -98,30 +97,47 @@ impl Call {
             .current_dir("/")
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(Stdio::null())
+            // Its forks stay in its group until they have a control group of their own.
+            .process_group(0);
         let helper = reaper
             .spawn(&mut command)
             .map_err(ContainerError::HelperSpawn)?;
-        Ok(Self {
-            socket: Some(socket),
-            helper,
-        })
+        Ok(Self { socket, helper })
+    }
+
+    /// Takes the answer, lets the helper go and waits for its end, after which its children are
+    /// this process's. After a failure nothing of the helper runs any more.
+    async fn finish<T>(
+        self,
+        request: &Request,
+        timeout: Duration,
+        adopt: impl FnOnce(Option<i32>) -> Result<T, ContainerError>,
+    ) -> Result<T, ContainerError> {
+        let adopted = self.reply(request, timeout).await.and_then(adopt);
+        let Self { socket, helper } = self;
+        if adopted.is_err() {
+            kill_group(&helper).await;
+        }
+        drop(socket);
+        helper.exit.wait().await?;
+        adopted
     }
 
     /// Waits for the answer.
     async fn reply(
-        &mut self,
+        &self,
         request: &Request,
         timeout: Duration,
-    ) -> Result<(Reply, Vec<OwnedFd>), ContainerError> {
-        let socket = self.socket.as_ref().ok_or(ContainerError::HelperAnswer)?;
+    ) -> Result<Option<i32>, ContainerError> {
         let packet = tokio::select! {
-            packet = receive(socket) => packet.map_err(ContainerError::HelperConnection)?,
+            packet = receive(&self.socket) => packet.map_err(ContainerError::HelperConnection)?,
             // The container's processes hold the socket too, so the helper's death does not
             // close it. Its last answer may have come at the same moment.
             status = self.helper.exit.wait() => {
                 let status = status?;
-                protocol::receive(socket).map_err(|_empty| ContainerError::HelperDied { status })?
+                protocol::receive(&self.socket)
+                    .map_err(|_empty| ContainerError::HelperDied { status })?
             }
             () = tokio::time::sleep(timeout) => {
                 return Err(ContainerError::HelperTimeout { seconds: timeout.as_secs() });
@@ -133,24 +149,22 @@ impl Call {
                 operation: operation_name(&request.operation),
                 message: protocol::one_line(&message),
             }),
-            Some(done) => Ok((done, packet.fds)),
+            Some(Reply::Done { pid }) => Ok(pid),
         }
-    }
-
-    /// Lets the helper go and waits for it, so that its children are ours afterwards.
-    async fn finish(mut self) -> Result<(), ContainerError> {
-        self.socket = None;
-        self.helper.exit.wait().await?;
-        Ok(())
     }
 }
 
-impl Drop for Call {
-    fn drop(&mut self) {
-        if self.helper.exit.status().is_none() {
-            // It may have ended by itself.
-            let _ = sys::pidfd_send_signal(&self.helper.pidfd, libc::SIGKILL);
-        }
+/// Kills the helper with its forks and waits until none is left. A fork that has begun a session
+/// of its own has joined the container's control group before, and is found there.
+async fn kill_group(helper: &Spawned) {
+    let Some(group) = Pid::from_raw(helper.pid) else {
+        return;
+    };
+    let deadline = Instant::now() + DEATH;
+    // They may have ended by themselves.
+    let _ = kill_process_group(group, Signal::KILL);
+    while test_kill_process_group(group).is_ok() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -32,6 +32,7 @@ mod rootfs;
 mod spec;
 mod stats;
 mod sys;
+mod terminal;
 
 pub use error::ContainerError;
 pub use exit::{ExitStatus, ExitWatch};

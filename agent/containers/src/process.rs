@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::ContainerError;
 use crate::exit::{ExitStatus, ExitWatch};
 use crate::io::ProcessIo;
+use crate::launch::Launched;
 use crate::sys;
 
 /// A process with its streams and its end.
@@ -21,7 +22,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(pid: i32, pidfd: OwnedFd, exit: ExitWatch, io: ProcessIo) -> Self {
+    pub(crate) fn new(launched: Launched, io: ProcessIo) -> Self {
+        let Launched { pid, pidfd, exit } = launched;
         Self {
             pid,
             io,

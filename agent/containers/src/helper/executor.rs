@@ -2,10 +2,12 @@
 
 use std::fs::Metadata;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
@@ -19,19 +21,28 @@ const NOT_RUNNABLE: i32 = 126;
 
 /// Runs the workload. Unlike libcontainer's own executor it needs no `PATH`, restores the signal
 /// dispositions that the Rust runtime changed, and never repeats arguments in errors.
+#[derive(Clone, Debug)]
+pub(super) struct Workload {
+    starter: Starter,
+    /// Delivers a byte when the terminal is ready.
+    terminal_ready: Option<Rc<OwnedFd>>,
+}
+
+/// Who lets the process run, and so may still hear of its failure.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Workload {
-    /// A container's first process: nobody listens any more when it is started.
-    Init,
-    /// An added process: the helper waits for its error.
-    Exec,
+pub(super) enum Starter {
+    /// The agent, later: nobody listens to a container's first process any more.
+    Agent,
+    /// The helper, which waits for the error of an added process.
+    Helper,
 }
 
 impl Executor for Workload {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         find_program(spec).map(|_| ()).map_err(|problem| {
             ExecutorValidationError::ArgValidationError(problem.message().to_owned())
-        })
+        })?;
+        self.wait_for_terminal()
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
@@ -51,10 +62,29 @@ impl Executor for Workload {
 }
 
 impl Workload {
-    fn fail(self, message: &str, status: i32) -> Result<(), ExecutorError> {
-        match self {
-            Self::Exec => Err(ExecutorError::Other(message.to_owned())),
-            Self::Init => {
+    pub(super) fn new(starter: Starter, terminal_ready: Option<OwnedFd>) -> Self {
+        Self {
+            starter,
+            terminal_ready: terminal_ready.map(Rc::new),
+        }
+    }
+
+    fn wait_for_terminal(&self) -> Result<(), ExecutorValidationError> {
+        let Some(ready) = &self.terminal_ready else {
+            return Ok(());
+        };
+        match rustix::io::retry_on_intr(|| rustix::io::read(ready, &mut [0_u8])) {
+            Ok(1) => Ok(()),
+            _ => Err(ExecutorValidationError::ArgValidationError(
+                "the process's terminal could not be prepared".to_owned(),
+            )),
+        }
+    }
+
+    fn fail(&self, message: &str, status: i32) -> Result<(), ExecutorError> {
+        match self.starter {
+            Starter::Helper => Err(ExecutorError::Other(message.to_owned())),
+            Starter::Agent => {
                 // The workload's own error stream is the only one left to tell it.
                 let line = format!("redoubt: {message}\n");
                 let _ = rustix::io::write(io::stderr(), line.as_bytes());

@@ -4,7 +4,6 @@ mod detail;
 mod executor;
 pub(crate) mod protocol;
 mod runtime;
-mod terminal;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -31,11 +30,11 @@ pub fn run_helper_if_asked() {
 fn serve() -> io::Result<()> {
     let control = take_control_socket()?;
     let Packet { bytes, fds } = protocol::receive(&control)?;
-    let (reply, fd) = match serde_json::from_slice::<Request>(&bytes) {
+    let reply = match serde_json::from_slice::<Request>(&bytes) {
         Ok(request) => answer(request, fds),
-        Err(_unreadable) => (Reply::failed("the helper cannot read the request"), None),
+        Err(_unreadable) => Reply::failed("the helper cannot read the request"),
     };
-    protocol::send(&control, &reply, fd.as_slice())?;
+    protocol::send(&control, &reply, &[])?;
     // Children become the agent's when this process exits. It must know them by then: it closes
     // its end when it does.
     let _end_of_stream = protocol::receive(&control);
@@ -50,13 +49,13 @@ fn take_control_socket() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn answer(request: Request, fds: Vec<OwnedFd>) -> (Reply, Option<OwnedFd>) {
+fn answer(request: Request, fds: Vec<OwnedFd>) -> Reply {
     let details = detail::Details::capture();
     match runtime::run(request, fds) {
-        Ok(outcome) => (Reply::Done { pid: outcome.pid }, outcome.terminal),
+        Ok(pid) => Reply::Done { pid },
         Err(failure) => {
             let detail = details.and_then(|details| details.first());
-            (Reply::failed(&failure.with_detail(detail)), None)
+            Reply::failed(&failure.with_detail(detail))
         }
     }
 }

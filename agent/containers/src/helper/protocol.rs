@@ -49,9 +49,9 @@ pub(crate) enum Operation {
 pub(crate) enum Streams {
     /// From the three descriptors beside the request.
     Pipes {},
-    /// From a new terminal of the container. Its master comes back beside the answer; `owner` is
-    /// the user id that gets the other end, if it can be told.
-    Terminal { socket: PathBuf, owner: Option<u32> },
+    /// From a new terminal of the container. Its master goes to the socket; the process waits for
+    /// a byte from the descriptor beside the request.
+    Terminal { socket: PathBuf },
 }
 
 /// The helper's answer.

@@ -11,18 +11,11 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 
-use super::executor::Workload;
+use super::executor::{Starter, Workload};
 use super::protocol::{Operation, Request, Streams};
-use super::terminal::ConsoleSocket;
 
 /// libcontainer's names for the sockets of added processes; it never removes them.
 const TENANT_FILES: &str = "tenant-";
-
-/// What came of a request.
-pub(super) struct Outcome {
-    pub(super) pid: Option<i32>,
-    pub(super) terminal: Option<OwnedFd>,
-}
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -46,12 +39,6 @@ impl From<LibcontainerError> for Failure {
     }
 }
 
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
 /// Joins an error with its causes, leaving out those that are repeated.
 fn chain(error: &dyn Error) -> String {
     let mut message = error.to_string();
@@ -67,12 +54,12 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// Carries a request out; a panic in the library becomes a failure.
-pub(super) fn run(request: Request, fds: Vec<OwnedFd>) -> Result<Outcome, Failure> {
+pub(super) fn run(request: Request, fds: Vec<OwnedFd>) -> Result<Option<i32>, Failure> {
     catch_unwind(AssertUnwindSafe(|| dispatch(request, fds)))
         .unwrap_or_else(|_panic| Err(Failure("the container runtime panicked".to_owned())))
 }
 
-fn dispatch(request: Request, fds: Vec<OwnedFd>) -> Result<Outcome, Failure> {
+fn dispatch(request: Request, fds: Vec<OwnedFd>) -> Result<Option<i32>, Failure> {
     let Request {
         state_root,
         id,
@@ -81,34 +68,50 @@ fn dispatch(request: Request, fds: Vec<OwnedFd>) -> Result<Outcome, Failure> {
     let container_dir = state_root.join(&id);
     match operation {
         Operation::Create { bundle, streams } => {
-            let builder = builder(id, &state_root, Workload::Init)?;
-            build(builder, streams, fds, |builder| create(builder, bundle))
+            let builder = builder(id, &state_root, Starter::Agent, streams, fds)?;
+            Ok(create(builder, bundle)?)
         }
         Operation::Start {} => {
             Container::load(container_dir)?.start()?;
-            Ok(Outcome {
-                pid: None,
-                terminal: None,
-            })
+            Ok(None)
         }
         Operation::Exec { process, streams } => {
-            let builder = builder(id, &state_root, Workload::Exec)?;
-            let outcome = build(builder, streams, fds, |builder| exec(builder, process));
+            let builder = builder(id, &state_root, Starter::Helper, streams, fds)?;
+            let pid = exec(builder, process);
             remove_tenant_files(&container_dir);
-            outcome
+            Ok(pid?)
         }
     }
 }
 
+/// Prepares what both ways to make a process have in common, the standard streams included.
 fn builder(
     id: String,
     state_root: &Path,
-    workload: Workload,
-) -> Result<ContainerBuilder, LibcontainerError> {
-    ContainerBuilder::new(id, SyscallType::Linux)
-        .with_executor(workload)
+    starter: Starter,
+    streams: Streams,
+    fds: Vec<OwnedFd>,
+) -> Result<ContainerBuilder, Failure> {
+    let builder = ContainerBuilder::new(id, SyscallType::Linux)
         .validate_id()?
-        .with_root_path(state_root)
+        .with_root_path(state_root)?;
+    let missing = |_| Failure("the request came without its descriptors".to_owned());
+    match streams {
+        Streams::Pipes {} => {
+            let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds).map_err(missing)?;
+            Ok(builder
+                .with_executor(Workload::new(starter, None))
+                .with_stdin(stdin)
+                .with_stdout(stdout)
+                .with_stderr(stderr))
+        }
+        Streams::Terminal { socket } => {
+            let [ready] = <[OwnedFd; 1]>::try_from(fds).map_err(missing)?;
+            Ok(builder
+                .with_executor(Workload::new(starter, Some(ready)))
+                .with_console_socket(Some(socket)))
+        }
+    }
 }
 
 fn create(builder: ContainerBuilder, bundle: PathBuf) -> Result<Option<i32>, LibcontainerError> {
@@ -127,37 +130,6 @@ fn exec(builder: ContainerBuilder, process: PathBuf) -> Result<Option<i32>, Libc
         .with_detach(true)
         .build()?;
     Ok(Some(pid.as_raw()))
-}
-
-/// Gives the new process its standard streams and makes it.
-fn build(
-    builder: ContainerBuilder,
-    streams: Streams,
-    fds: Vec<OwnedFd>,
-    make: impl FnOnce(ContainerBuilder) -> Result<Option<i32>, LibcontainerError>,
-) -> Result<Outcome, Failure> {
-    match streams {
-        Streams::Pipes {} => {
-            let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds)
-                .map_err(|_| Failure("the request came without its streams".to_owned()))?;
-            let builder = builder
-                .with_stdin(stdin)
-                .with_stdout(stdout)
-                .with_stderr(stderr);
-            Ok(Outcome {
-                pid: make(builder)?,
-                terminal: None,
-            })
-        }
-        Streams::Terminal { socket, owner } => {
-            let console = ConsoleSocket::bind(socket)?;
-            let pid = make(builder.with_console_socket(Some(console.path())))?;
-            Ok(Outcome {
-                pid,
-                terminal: Some(console.take_master(owner)?),
-            })
-        }
-    }
 }
 
 /// Removes the sockets of this added process. The agent runs one helper per container at a time,

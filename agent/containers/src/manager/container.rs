@@ -1,6 +1,7 @@
 //! One container.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::io::ProcessIo;
 use crate::launch::{self, Launched};
 use crate::process::Process;
 use crate::spec::{self, CheckedSpec};
+use crate::terminal::{ConsoleSocket, TerminalSettings};
 use crate::{lock, oom, rootfs};
 
 /// How long processes may take to end after SIGKILL.
@@ -138,39 +140,27 @@ impl Container {
         // Ids of a user namespace are not those of the agent.
         let owner = (!facts.has_user_namespace).then(|| process.user().uid());
         let context = &self.context;
-        let request = |streams| self.request(operation(streams));
         let timeout = context.config.helper_timeout;
-        if spec::wants_terminal(process) {
-            let request = request(Streams::Terminal {
-                socket: context.terminal_socket(),
-                owner,
-            });
-            let launched = launch::launch(&context.reaper, &request, Vec::new(), timeout).await?;
-            let Launched {
-                pid,
-                pidfd,
-                exit,
-                terminal: Some(master),
-            } = launched
-            else {
-                return Err(ContainerError::HelperAnswer);
-            };
-            let io = ProcessIo::terminal(master).map_err(ContainerError::Stream)?;
-            if let Some(size) = spec::terminal_size(process) {
-                io.resize(size).map_err(ContainerError::Stream)?;
-            }
-            Ok(Process::new(pid, pidfd, exit, io))
-        } else {
+        if !spec::wants_terminal(process) {
             let (io, ends) = ProcessIo::pipes(owner).map_err(ContainerError::Stream)?;
-            let request = request(Streams::Pipes {});
+            let request = self.request(operation(Streams::Pipes {}));
             let launched = launch::launch(&context.reaper, &request, ends, timeout).await?;
-            Ok(Process::new(
-                launched.pid,
-                launched.pidfd,
-                launched.exit,
-                io,
-            ))
+            return Ok(Process::new(launched, io));
         }
+        let (console, wait) =
+            ConsoleSocket::bind(context.terminal_socket()).map_err(ContainerError::Stream)?;
+        let socket = console.path().to_owned();
+        let request = self.request(operation(Streams::Terminal { socket }));
+        let settings = TerminalSettings {
+            owner,
+            size: spec::terminal_size(process),
+        };
+        let launch = launch::launch(&context.reaper, &request, vec![wait], timeout);
+        let (launched, master) = with_terminal(launch, console, settings).await?;
+        Ok(Process::new(
+            launched,
+            ProcessIo::terminal(master).map_err(ContainerError::Stream)?,
+        ))
     }
 
     fn request(&self, operation: Operation) -> Request {
@@ -325,6 +315,30 @@ impl Container {
 
     fn missing(&self) -> ContainerError {
         ContainerError::NoSuchProcess(ProcessId::init(&self.id))
+    }
+}
+
+/// Prepares the terminal while the process is being made.
+async fn with_terminal(
+    launch: impl Future<Output = Result<Launched, ContainerError>>,
+    console: ConsoleSocket,
+    settings: TerminalSettings,
+) -> Result<(Launched, OwnedFd), ContainerError> {
+    let mut launch = std::pin::pin!(launch);
+    tokio::select! {
+        biased;
+        // The process waits for its terminal, so this is a failure before there was one.
+        launched = &mut launch => match launched {
+            Err(error) => Err(error),
+            Ok(_) => Err(ContainerError::HelperAnswer),
+        },
+        master = console.take_master(settings) => {
+            // If it failed, the process learns that from the end of its pipe.
+            drop(console);
+            let launched = launch.await;
+            let master = master.map_err(ContainerError::Stream)?;
+            Ok((launched?, master))
+        }
     }
 }
 
