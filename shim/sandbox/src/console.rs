@@ -149,6 +149,10 @@ fn contains(line: &[u8], text: &str) -> bool {
 }
 
 /// Everything that the console has said about the boot so far.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each seen or not"
+)]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BootSigns {
     /// Something was printed.
@@ -263,7 +267,9 @@ async fn follow(
         signs.send_if_modified(|signs| {
             let changed = !signs.printed || !events.is_empty();
             signs.printed = true;
-            events.iter().for_each(|event| signs.apply(event));
+            for event in &events {
+                signs.apply(event);
+            }
             changed
         });
     }
@@ -377,7 +383,9 @@ mod tests {
         );
         let mut signs = BootSigns::default();
         let panic = "[    1.0] Kernel panic - not syncing: System is deadlocked on memory\n";
-        scan(panic).iter().for_each(|event| signs.apply(event));
+        for event in scan(panic) {
+            signs.apply(&event);
+        }
         assert!(signs.out_of_memory && signs.kernel_runs);
         assert_eq!(
             signs.panic.as_deref(),

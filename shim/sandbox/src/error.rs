@@ -9,6 +9,10 @@ use redoubt_snp_simulator::SimulatorError;
 use crate::network::NetworkError;
 
 /// A sandbox that could not be launched, driven or taken down.
+#[expect(
+    clippy::doc_markdown,
+    reason = "the documentation is the message, with its fields' names"
+)]
 #[derive(Debug, thiserror::Error, displaydoc::Display)]
 pub enum SandboxError {
     /// sandbox id {0:?} is not 1 to 76 letters, digits, '-', '_' or '.'
@@ -181,9 +185,6 @@ impl UserError for SandboxError {
             Self::NoFreeCid { .. } => "RDT-VMM-008",
             Self::VsockDaemonExited { .. } => "RDT-VMM-009",
             Self::VsockDaemonSilent { .. } => "RDT-VMM-010",
-            Self::SimulationNeedsDaemon => {
-                "set hypervisor.qemu.vhost_user_vsock to the path of vhost-device-vsock"
-            }
             Self::Simulation(_) => "RDT-VMM-011",
             Self::QemuExited { .. } => "RDT-VMM-012",
             Self::GuestStopped { .. } => "RDT-VMM-013",

@@ -279,8 +279,10 @@ mod tests {
     #[tokio::test]
     async fn a_line_without_end_is_refused() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let flood =
-            tokio::spawn(async move { while theirs.write_all(&[b' '; 65536]).await.is_ok() {} });
+        let flood = tokio::spawn(async move {
+            let spaces = vec![b' '; 65536];
+            while theirs.write_all(&spaces).await.is_ok() {}
+        });
         let result = Qmp::negotiate(ours).await;
         assert!(matches!(result, Err(SandboxError::Qmp { .. })));
         flood.await.unwrap();

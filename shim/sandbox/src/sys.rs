@@ -68,15 +68,16 @@ pub(crate) fn memory_encryption_ebx() -> Option<u32> {
     use core::arch::x86_64::__cpuid;
     const MAX_EXTENDED: u32 = 0x8000_0000;
     const MEMORY_ENCRYPTION: u32 = 0x8000_001f;
-    #[allow(unused_unsafe, reason = "safe to call in newer compilers")]
+    #[allow(unused_unsafe, reason = "safe to call in newer compilers only")]
     // SAFETY: every x86-64 processor has the CPUID instruction.
     let max = unsafe { __cpuid(MAX_EXTENDED) }.eax;
     if max < MEMORY_ENCRYPTION {
         return None;
     }
-    #[allow(unused_unsafe, reason = "safe to call in newer compilers")]
+    #[allow(unused_unsafe, reason = "safe to call in newer compilers only")]
     // SAFETY: as above; the leaf exists.
-    Some(unsafe { __cpuid(MEMORY_ENCRYPTION) }.ebx)
+    let capabilities = unsafe { __cpuid(MEMORY_ENCRYPTION) };
+    Some(capabilities.ebx)
 }
 
 /// There is no SEV on other processors.

@@ -1,11 +1,12 @@
 //! The guest's network as the agent's messages.
 
+use std::net::IpAddr;
+
 use redoubt_agent_api::{agent, types};
 
 use super::model::{
     GuestAddress, GuestInterface, GuestNeighbour, GuestNetwork, GuestRoute, mac_text,
 };
-use std::net::IpAddr;
 
 impl GuestNetwork {
     /// One request per interface.
@@ -101,7 +102,7 @@ fn neighbour_message(neighbour: &GuestNeighbour) -> types::ARPNeighbor {
     types::ARPNeighbor {
         toIPAddress: Some(address).into(),
         device: neighbour.device.clone(),
-        lladdr: mac_text(&neighbour.mac),
+        lladdr: mac_text(neighbour.mac),
         state: i32::from(neighbour.state),
         flags: i32::from(neighbour.flags),
         ..Default::default()

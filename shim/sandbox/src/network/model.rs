@@ -33,7 +33,7 @@ pub struct GuestInterface {
 impl GuestInterface {
     /// The Ethernet address in its usual form.
     pub fn mac_text(&self) -> String {
-        mac_text(&self.mac)
+        mac_text(self.mac)
     }
 }
 
@@ -83,6 +83,6 @@ pub struct GuestNeighbour {
 }
 
 /// An Ethernet address in its usual form.
-pub(crate) fn mac_text(mac: &[u8; 6]) -> String {
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

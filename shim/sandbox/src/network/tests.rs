@@ -170,11 +170,11 @@ async fn frames_pass_between_interface_and_tap_until_they_are_parted() {
     assert!(pod.inside("ip -o link show tap0_kata").contains("mtu 1400"));
 
     // The world asks who has the pod's address; the question arrives at the tap.
-    let send = "echo hello > /dev/udp/10.9.8.2/9";
-    let sent = Command::new("ip")
-        .args(["netns", "exec", &pod.world, "bash", "-c", send])
+    let command = "echo hello > /dev/udp/10.9.8.2/9";
+    let status = Command::new("ip")
+        .args(["netns", "exec", &pod.world, "bash", "-c", command])
         .status();
-    assert!(sent.unwrap().success());
+    assert!(status.unwrap().success());
     let queue = tap.queues[0].try_clone().unwrap();
     let question = tokio::time::timeout(
         Duration::from_secs(5),

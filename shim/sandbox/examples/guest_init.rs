@@ -1,0 +1,104 @@
+//! The first process of a test guest: as much of an agent as the sandbox's own tests need.
+//!
+//! What it does stands on the kernel command line, `test.mode=…`.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::mount::{MsFlags, mount};
+use redoubt_agent_api::health::{CheckRequest, VersionCheckResponse};
+use redoubt_agent_api::health_ttrpc::{Health, create_health};
+use redoubt_agent_api::stage::{FatalLine, Stage, StageLine};
+use redoubt_attester::{AttesterKind, attester_for};
+use ttrpc::asynchronous::{Server, TtrpcContext};
+
+struct Healthy;
+
+#[async_trait]
+impl Health for Healthy {
+    async fn version(
+        &self,
+        _context: &TtrpcContext,
+        _request: CheckRequest,
+    ) -> ttrpc::Result<VersionCheckResponse> {
+        Ok(VersionCheckResponse {
+            agent_version: "test".to_owned(),
+            ..Default::default()
+        })
+    }
+}
+
+fn main() {
+    for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
+        let _ = fs::create_dir(target);
+        mount(
+            Some(kind),
+            target,
+            Some(kind),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .unwrap();
+    }
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap();
+    let mode = cmdline
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("test.mode="));
+    match mode.unwrap_or("serve") {
+        "serve" => serve(),
+        "fatal" => {
+            say(&FatalLine::new("RDT-AGT-999", "the test wants it so").to_string());
+            nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_POWER_OFF).unwrap();
+        }
+        "panic" => std::process::exit(3),
+        "memory" => {
+            let mut hoard = Vec::new();
+            loop {
+                hoard.push(vec![1_u8; 1 << 20]);
+            }
+        }
+        "reset" => {
+            nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT).unwrap();
+        }
+        _ => std::thread::sleep(Duration::from_secs(3600)),
+    }
+}
+
+fn serve() {
+    for name in [
+        "vsock",
+        "vmw_vsock_virtio_transport_common",
+        "vmw_vsock_virtio_transport",
+    ] {
+        let module = File::open(format!("/modules/{name}.ko")).unwrap();
+        rustix::system::finit_module(&module, c"", 0).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let evidence = attester_for(AttesterKind::SimulatedSnp)
+            .evidence(&[7; 64])
+            .await;
+        let detail = match evidence {
+            Ok(evidence) => format!("{:?}", evidence.report.report_data()[0]),
+            Err(error) => error.to_string(),
+        };
+        say(&StageLine::new(Stage::AgentUp, &detail).to_string());
+        let mut server = Server::new()
+            .bind("vsock://-1:1024")
+            .unwrap()
+            .register_service(create_health(Arc::new(Healthy)));
+        server.start().await.unwrap();
+        std::future::pending::<()>().await;
+    });
+}
+
+fn say(line: &str) {
+    let mut console = File::options().write(true).open("/dev/console").unwrap();
+    writeln!(console, "{line}").unwrap();
+}
