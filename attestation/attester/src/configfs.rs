@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
@@ -57,29 +57,29 @@ impl ConfigfsAttester {
     pub fn is_present(&self) -> bool {
         self.base.is_dir()
     }
+}
 
-    /// Makes one report; blocks while the secure processor works.
-    fn request(&self, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
-        let request = Request::create(&self.base)?;
-        let provider = request.text("provider")?;
-        if provider != PROVIDER {
-            return Err(AttesterError::Provider { provider });
-        }
-        request.write("inblob", report_data)?;
-        let report = request.read("outblob", MAX_REPORT_BYTES)?;
-        let certs = request.read_optional("auxblob", MAX_TABLE_BYTES)?;
-        let generation = request.text("generation")?;
-        if generation.parse() != Ok(GENERATION) {
-            return Err(AttesterError::Generation {
-                expected: GENERATION,
-                actual: generation,
-            });
-        }
-        Ok(SnpEvidence {
-            report: SnpReport::parse(&report)?,
-            certs: CertTable::parse(&certs)?,
-        })
+/// Makes one report; blocks while the secure processor works.
+fn request<T: ReportTree>(tree: &T, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
+    let request = Request::create(tree)?;
+    let provider = request.text("provider")?;
+    if provider != PROVIDER {
+        return Err(AttesterError::Provider { provider });
     }
+    request.write("inblob", report_data)?;
+    let report = request.read("outblob", MAX_REPORT_BYTES)?;
+    let certs = request.read_optional("auxblob", MAX_TABLE_BYTES)?;
+    let generation = request.text("generation")?;
+    if generation.parse() != Ok(GENERATION) {
+        return Err(AttesterError::Generation {
+            expected: GENERATION,
+            actual: generation,
+        });
+    }
+    Ok(SnpEvidence {
+        report: SnpReport::parse(&report)?,
+        certs: CertTable::parse(&certs)?,
+    })
 }
 
 #[async_trait]
@@ -89,46 +89,124 @@ impl Attester for ConfigfsAttester {
     }
 
     async fn evidence(&self, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
-        let (attester, data) = (self.clone(), *report_data);
-        let evidence = tokio::task::spawn_blocking(move || attester.request(&data))
+        let (tree, data) = (
+            Directory {
+                base: self.base.clone(),
+            },
+            *report_data,
+        );
+        let evidence = tokio::task::spawn_blocking(move || request(&tree, &data))
             .await
             .map_err(|_joined| AttesterError::Interrupted)??;
         check_echo(evidence, report_data)
     }
 }
 
-/// A request's own directory; removed when it is dropped.
-struct Request {
-    directory: PathBuf,
+/// Where requests are made: the kernel's tree, or an emulation of it.
+trait ReportTree {
+    /// The path of an attribute (or of the request itself, for an empty name),
+    /// for messages.
+    fn path(&self, request: &str, attribute: &str) -> PathBuf;
+
+    /// Makes a request's directory, which must not exist.
+    fn create(&self, request: &str) -> io::Result<()>;
+
+    /// Reads an attribute of at most `limit` bytes; `None` if it is longer.
+    fn read(&self, request: &str, attribute: &str, limit: usize) -> io::Result<Option<Vec<u8>>>;
+
+    /// Writes an attribute with one call.
+    fn write(&self, request: &str, attribute: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Removes a request's directory.
+    fn remove(&self, request: &str) -> io::Result<()>;
 }
 
-impl Request {
-    fn create(base: &Path) -> Result<Self, AttesterError> {
-        let number = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
-        let directory = base.join(format!("redoubt-{}-{number}", std::process::id()));
+/// A directory of a file system.
+struct Directory {
+    base: PathBuf,
+}
+
+impl ReportTree for Directory {
+    fn path(&self, request: &str, attribute: &str) -> PathBuf {
+        self.base.join(request).join(attribute)
+    }
+
+    fn create(&self, request: &str) -> io::Result<()> {
         // An existing directory is somebody else's: `create_dir` refuses it.
-        fs::create_dir(&directory).map_err(configfs_error(&directory, "created"))?;
-        Ok(Self { directory })
+        fs::create_dir(self.base.join(request))
+    }
+
+    fn read(&self, request: &str, attribute: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let file = fs::File::open(self.path(request, attribute))?;
+        let mut bytes = Vec::new();
+        let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        file.take(one_more).read_to_end(&mut bytes)?;
+        Ok((bytes.len() <= limit).then_some(bytes))
+    }
+
+    fn write(&self, request: &str, attribute: &str, bytes: &[u8]) -> io::Result<()> {
+        // Attributes exist already, and each write call is one request to the kernel.
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .open(self.path(request, attribute))?;
+        match file.write(bytes)? {
+            written if written == bytes.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+
+    fn remove(&self, request: &str) -> io::Result<()> {
+        fs::remove_dir(self.base.join(request))
+    }
+}
+
+/// A request's own directory; removed when it is dropped.
+struct Request<'a, T: ReportTree> {
+    tree: &'a T,
+    name: String,
+}
+
+impl<'a, T: ReportTree> Request<'a, T> {
+    fn create(tree: &'a T) -> Result<Self, AttesterError> {
+        let number = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
+        let name = format!("redoubt-{}-{number}", std::process::id());
+        match tree.create(&name) {
+            Ok(()) => Ok(Self { tree, name }),
+            Err(source) => {
+                let path = tree.path(&name, "");
+                Err(AttesterError::Configfs {
+                    path,
+                    action: "created",
+                    source,
+                })
+            }
+        }
+    }
+
+    fn error(&self, name: &str, action: &'static str, source: io::Error) -> AttesterError {
+        AttesterError::Configfs {
+            path: self.tree.path(&self.name, name),
+            action,
+            source,
+        }
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), AttesterError> {
-        let path = self.directory.join(name);
-        let write = || {
-            fs::OpenOptions::new()
-                .write(true)
-                .open(&path)?
-                .write_all(bytes)
-        };
-        write().map_err(configfs_error(&path, "written"))
+        let written = self.tree.write(&self.name, name, bytes);
+        written.map_err(|source| self.error(name, "written", source))
     }
 
     fn read(&self, name: &str, limit: usize) -> Result<Vec<u8>, AttesterError> {
-        let path = self.directory.join(name);
-        let bytes = read_bounded(&path, limit).map_err(configfs_error(&path, "read"))?;
-        bytes.ok_or(AttesterError::AttributeTooLong { path, limit })
+        let bytes = self.tree.read(&self.name, name, limit);
+        bytes
+            .map_err(|source| self.error(name, "read", source))?
+            .ok_or_else(|| AttesterError::AttributeTooLong {
+                path: self.tree.path(&self.name, name),
+                limit,
+            })
     }
 
-    /// Reads an attribute that may be missing or have no data.
+    /// Reads an attribute that may be missing.
     fn read_optional(&self, name: &str, limit: usize) -> Result<Vec<u8>, AttesterError> {
         match self.read(name, limit) {
             Err(AttesterError::Configfs { source, .. })
@@ -146,31 +224,14 @@ impl Request {
     }
 }
 
-impl Drop for Request {
+impl<T: ReportTree> Drop for Request<'_, T> {
     fn drop(&mut self) {
         // configfs removes the attributes with their directory.
-        if let Err(error) = fs::remove_dir(&self.directory) {
-            tracing::warn!(path = %self.directory.display(), %error, "request directory remains");
+        if let Err(error) = self.tree.remove(&self.name) {
+            tracing::warn!(request = %self.name, %error, "a report request's directory remains");
         }
     }
 }
 
-fn configfs_error<'a>(
-    path: &'a Path,
-    action: &'static str,
-) -> impl FnOnce(io::Error) -> AttesterError + 'a {
-    move |source| AttesterError::Configfs {
-        path: path.to_owned(),
-        action,
-        source,
-    }
-}
-
-/// Reads at most `limit` bytes; `None` if there are more.
-fn read_bounded(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    let file = fs::File::open(path)?;
-    let mut bytes = Vec::new();
-    let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(one_more).read_to_end(&mut bytes)?;
-    Ok((bytes.len() <= limit).then_some(bytes))
-}
+#[cfg(test)]
+mod tests;
