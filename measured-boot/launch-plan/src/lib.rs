@@ -19,7 +19,6 @@ mod plan;
 mod qemu;
 mod request;
 mod resources;
-mod runtime_options;
 
 pub use config::{
     ANNOTATION_PREFIX, AgentSettings, AnnotationGate, CONFIG_PATH_ANNOTATION, Candidate,
@@ -41,4 +40,3 @@ pub use request::{ResourceLimits, SandboxRequest};
 pub use resources::{
     ConsoleResource, LaunchResources, NetworkInterface, QmpResource, VsockResource,
 };
-pub use runtime_options::RuntimeOptions;
