@@ -130,7 +130,7 @@ pub enum ContainerError {
         #[source]
         source: io::Error,
     },
-    /// cannot use the container's root file system {path}
+    /// cannot use the root file system {path}
     RootFs {
         /// The root file system or a folder in it.
         path: PathBuf,

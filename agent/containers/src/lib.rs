@@ -17,6 +17,7 @@
 //! The first statement of the agent's `main` is [`run_helper_if_asked`]; then
 //! it starts a [`Reaper`] and a [`ContainerManager`].
 
+mod boot;
 mod cgroup;
 mod error;
 mod exit;
@@ -34,6 +35,7 @@ mod stats;
 mod sys;
 mod terminal;
 
+pub use boot::make_root_movable;
 pub use error::ContainerError;
 pub use exit::{ExitStatus, ExitWatch};
 pub use helper::{HELPER_NAME, run_helper_if_asked};

@@ -77,3 +77,76 @@ pub(crate) fn watch(
     });
     Some(task.abort_handle())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    /// Mounts the unified hierarchy for this thread alone (which needs root).
+    fn mount_cgroups(at: &Path) {
+        let nothing = None::<&str>;
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(
+            nothing,
+            "/",
+            nothing,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            nothing,
+        )
+        .unwrap();
+        mount(
+            Some("cgroup2"),
+            at,
+            Some("cgroup2"),
+            MsFlags::empty(),
+            nothing,
+        )
+        .unwrap();
+    }
+
+    async fn follow_a_group(group: &Path) {
+        let file = EventFile::open(&group.join("cgroup.events")).unwrap();
+        assert_eq!(file.value("populated").unwrap(), 0);
+        let early = tokio::time::timeout(Duration::from_millis(50), file.changed()).await;
+        assert!(early.is_err(), "nothing has changed yet");
+
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(group.join("cgroup.procs"), child.id().to_string()).unwrap();
+        file.changed().await.unwrap();
+        assert_eq!(file.value("populated").unwrap(), 1);
+
+        child.kill().unwrap();
+        child.wait().unwrap();
+        file.changed().await.unwrap();
+        assert_eq!(file.value("populated").unwrap(), 0);
+    }
+
+    #[test]
+    fn changes_of_an_event_file_are_announced() {
+        let outcome = std::thread::spawn(|| {
+            let folder = tempfile::tempdir().unwrap();
+            mount_cgroups(folder.path());
+            let group = folder
+                .path()
+                .join(format!("redoubt-events-{}", std::process::id()));
+            fs::create_dir(&group).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let limit = Duration::from_secs(20);
+            let outcome = runtime
+                .unwrap()
+                .block_on(async { tokio::time::timeout(limit, follow_a_group(&group)).await });
+            fs::remove_dir(&group).unwrap();
+            nix::mount::umount(folder.path()).unwrap();
+            outcome.unwrap();
+        });
+        outcome.join().unwrap();
+    }
+}

@@ -216,12 +216,30 @@ async fn the_order_of_operations_is_enforced(lab: Arc<Lab>) {
 }
 
 async fn a_helper_that_takes_too_long_is_given_up(_: Arc<Lab>) {
-    let lab = Lab::new(|config| config.helper_timeout = Duration::from_micros(1));
-    let error = refused(&lab, secretive()).await;
-    assert!(
-        matches!(error, ContainerError::HelperTimeout { .. }),
-        "{error:?}"
-    );
+    let lab = Lab::new(|config| config.helper_timeout = Duration::ZERO);
+    let id = ContainerId::parse("c").unwrap();
+    let mut given_up = 0;
+    for _attempt in 0..20 {
+        match lab
+            .manager
+            .create(&id, parse(secretive()), lab.rootfs())
+            .await
+        {
+            Err(error) => {
+                assert!(
+                    matches!(error, ContainerError::HelperTimeout { .. }),
+                    "{error:?}"
+                );
+                given_up += 1;
+            }
+            // On a busy machine the helper may be done before anybody looks at the time.
+            Ok(_) => lab.manager.remove(&id).await.unwrap(),
+        }
+        // Whatever the helper was doing when it was killed, nothing of it appears later.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        lab.assert_nothing_left();
+    }
+    assert!(given_up > 0);
     lab.manager.destroy_all().await.unwrap();
 }
 

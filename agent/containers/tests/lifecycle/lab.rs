@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use oci_spec::runtime::{Process, Spec};
-use redoubt_containers::{ContainerId, ContainerManager, ManagerConfig, ProcessId, Reaper};
+use redoubt_containers::{
+    ContainerId, ContainerManager, ManagerConfig, ProcessId, Reaper, make_root_movable,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -35,6 +37,9 @@ pub(crate) fn isolate() -> io::Result<()> {
         MsFlags::MS_REC | MsFlags::MS_PRIVATE,
         nothing,
     )?;
+    if fs::read_to_string("/proc/self/mountinfo")?.contains(" / / rw - rootfs ") {
+        make_root_movable(Path::new("/mnt")).map_err(io::Error::other)?;
+    }
     let statfs = nix::sys::statfs::statfs(CGROUPS)?;
     if statfs.filesystem_type() != nix::sys::statfs::CGROUP2_SUPER_MAGIC {
         mount(
@@ -106,13 +111,25 @@ pub(crate) struct Lab {
     pids: Mutex<Vec<i32>>,
 }
 
+/// Tests that count what the whole program has keep others out.
+static PROGRAM: RwLock<()> = RwLock::new(());
+
+pub(crate) fn run_alone(test: Test) {
+    let _program = PROGRAM.write().unwrap_or_else(PoisonError::into_inner);
+    run_now(test);
+}
+
 pub(crate) fn run(test: Test) {
+    let _program = PROGRAM.read().unwrap_or_else(PoisonError::into_inner);
+    run_now(test);
+}
+
+fn run_now(test: Test) {
     let lab = Arc::new(Lab::new(|_| ()));
     shared().runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, test(lab.clone()))
-            .await
-            .expect("the test takes too long");
+        let outcome = tokio::time::timeout(PATIENCE, tokio::spawn(test(lab.clone()))).await;
         lab.manager.destroy_all().await.unwrap();
+        outcome.expect("the test takes too long").unwrap();
     });
     lab.assert_nothing_left();
     assert!(!lab.cgroup().exists());
@@ -303,7 +320,10 @@ pub(crate) fn init(id: &ContainerId) -> ProcessId {
 /// Lists asynchronous tests by name.
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
-        pub(crate) const TESTS: &[(&str, crate::lab::Test)] = &[
+        crate::lab::tests!(TESTS: $($name),*);
+    };
+    ($list:ident: $($name:ident),* $(,)?) => {
+        pub(crate) const $list: &[(&str, crate::lab::Test)] = &[
             $((concat!(module_path!(), "::", stringify!($name)), |lab| Box::pin($name(lab)))),*
         ];
     };

@@ -19,13 +19,15 @@ tests![
     the_workload_inherits_nothing_of_the_agent,
     a_paused_container_stands_still,
     removing_ends_every_process_and_leaves_nothing,
-    many_short_containers_leak_no_descriptor,
     many_added_processes_leave_no_file_and_are_forgotten_in_time,
     ten_containers_run_side_by_side,
     statistics_count_processor_time,
     limits_can_be_changed_where_the_kernel_has_the_controller,
+    the_out_of_memory_killer_is_told_where_the_kernel_has_the_controller,
     orphans_are_collected,
 ];
+
+tests![ALONE: many_short_containers_leak_no_descriptor];
 
 async fn the_exit_status_is_told_to_every_waiter_and_remembered(lab: Arc<Lab>) {
     let id = lab.run("c", "exit 7").await;
@@ -325,6 +327,35 @@ async fn limits_can_be_changed_where_the_kernel_has_the_controller(lab: Arc<Lab>
             "{result:?}"
         );
     }
+}
+
+async fn the_out_of_memory_killer_is_told_where_the_kernel_has_the_controller(lab: Arc<Lab>) {
+    let limits = json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}});
+    // tail keeps the endless line in memory.
+    let spec = with(shell("tail -n 1 /dev/zero"), "/linux/resources", limits);
+    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap();
+    if !controllers.contains("memory") {
+        // A limit that cannot be enforced is not silently dropped.
+        let id = redoubt_containers::ContainerId::parse("c").unwrap();
+        let refused = lab
+            .manager
+            .create(&id, crate::lab::parse(spec), lab.rootfs())
+            .await;
+        assert!(
+            matches!(refused, Err(ContainerError::Runtime { .. })),
+            "{refused:?}"
+        );
+        lab.assert_nothing_left();
+        return;
+    }
+    let other = lab.run("other", "sleep 1000").await;
+    let id = lab.start("c", spec).await;
+    assert_eq!(lab.manager.next_oom().await.unwrap(), id);
+    lab.manager.wait(&init(&id)).await.unwrap();
+    let stats = lab.manager.stats(&id).unwrap();
+    assert_eq!(stats.memory.usage.limit_bytes, 16 << 20);
+    assert!(stats.memory.usage.fail_count > 0);
+    assert_eq!(lab.manager.state(&other).unwrap(), ContainerState::Running);
 }
 
 async fn orphans_are_collected(lab: Arc<Lab>) {

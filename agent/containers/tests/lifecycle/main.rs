@@ -39,5 +39,11 @@ fn main() -> ExitCode {
             }));
         }
     }
+    for &(name, test) in life::ALONE {
+        trials.push(Trial::test(name, move || {
+            lab::run_alone(test);
+            Ok(())
+        }));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
