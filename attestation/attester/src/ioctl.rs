@@ -60,23 +60,23 @@ pub(crate) fn get_extended_report(
 ) -> Result<ExtendedReport, AttesterError> {
     let mut certs = vec![0_u8; CERTS_BYTES];
     let mut response = vec![0_u8; RESPONSE_BYTES];
-    let extended = ExtendedRequest {
+    let mut extended = ExtendedRequest {
         request: *request,
         certs_address: address(certs.as_mut_ptr().cast_const()),
         certs_bytes: 0x4000,
     };
     let mut ioctl = GuestRequest {
         message_version: MESSAGE_VERSION,
-        request: address(std::ptr::from_ref(&extended)),
+        request: address((&raw mut extended).cast_const()),
         response: address(response.as_mut_ptr().cast_const()),
         firmware_error: 0,
         hypervisor_error: 0,
     };
     // SAFETY: `ioctl`, and through it `extended`, `response` and `certs`, are
-    // live and have the layout and at least the length that the driver reads
-    // or writes: 112 bytes read at `request`, 4000 written at `response`,
-    // `certs_bytes` written at `certs_address`. The two buffers are read again
-    // only after the call.
+    // live, writable, and have the layout and at least the length that the
+    // driver uses: 112 bytes at `request`, which it reads and where it may write
+    // another `certs_bytes`; 4000 written at `response`; at most `certs_bytes`
+    // written at `certs_address`. All of them are used again only after the call.
     let result = unsafe { sys::snp_get_ext_report(device.as_raw_fd(), &raw mut ioctl) };
     match result {
         Ok(_) => Ok(ExtendedReport { response, certs }),

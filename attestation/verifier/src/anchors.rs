@@ -65,8 +65,16 @@ impl TrustAnchors {
 
     /// Roots given by hand: PEM text, or one DER certificate, with at least one
     /// self-signed root. `source` says in words where they came from.
+    ///
+    /// AMD's own roots are recognised, and keep the rules that go with them.
     pub fn given(bytes: &[u8], source: &str) -> Result<Self, VerifierError> {
-        Self::read(bytes, source, None)
+        let mut anchors = Self::read(bytes, source, None)?;
+        let built_in = Self::amd();
+        for root in &mut anchors.roots {
+            let same = built_in.roots.iter().find(|known| known.cert == root.cert);
+            root.amd_product = same.and_then(|known| known.amd_product);
+        }
+        Ok(anchors)
     }
 
     /// Both sets together.
@@ -158,6 +166,7 @@ mod tests {
         let built_in = TrustAnchors::amd();
         assert_eq!(other.roots[0].cert, built_in.roots[0].cert);
         assert!(built_in.intermediates.contains(&other.intermediates[0]));
+        assert_eq!(other.roots[0].amd_product, Some(Product::Milan));
     }
 
     #[test]

@@ -181,7 +181,13 @@ pub(crate) fn common_name(name: &Name) -> String {
         .ok()
         .flatten()
         .map(|name| name.value().into_owned());
-    redoubt_errors::flatten(&name.unwrap_or_default())
+    one_line(&name.unwrap_or_default())
+}
+
+/// Text of a certificate for a message: on one line, and not longer than
+/// RFC 5280 allows for a name.
+pub(crate) fn one_line(text: &str) -> String {
+    redoubt_errors::flatten(text).chars().take(64).collect()
 }
 
 /// No extension twice, and no critical one that is not understood.

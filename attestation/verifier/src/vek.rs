@@ -7,7 +7,7 @@ use der::asn1::{Ia5StringRef, OctetStringRef, Utf8StringRef};
 use redoubt_evidence::{Product, SigningKey, TcbVersion};
 use x509_cert::spki::ObjectIdentifier;
 
-use crate::cert::Cert;
+use crate::cert::{Cert, one_line};
 use crate::error::VerifierError;
 
 const PRODUCT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.2");
@@ -155,7 +155,7 @@ fn text(value: &[u8]) -> Result<String, VerifierError> {
     let text = Ia5StringRef::from_der(value)
         .map(|text| text.as_str().to_owned())
         .or_else(|_| Utf8StringRef::from_der(value).map(|text| text.as_str().to_owned()));
-    text.map(|text| redoubt_errors::flatten(&text))
+    text.map(|text| one_line(&text))
         .map_err(|_| VerifierError::Extension {
             oid: PRODUCT.to_string(),
         })
