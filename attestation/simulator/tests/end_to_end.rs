@@ -383,6 +383,48 @@ async fn requests_are_slowed_down_to_the_rate() {
 }
 
 #[tokio::test]
+async fn connections_end_with_the_server() {
+    let served = start(&facts(), ServeLimits::default());
+    let mut stream = UnixStream::connect(&served.socket).await.unwrap();
+    stream.write_u32_le(96).await.unwrap();
+    stream
+        .write_all(&ReportRequest::new(REPORT_DATA).to_bytes())
+        .await
+        .unwrap();
+    read_response(&mut stream).await.unwrap();
+    served.server.abort();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn a_flood_of_garbage_stops_neither_the_server_nor_another_connection() {
+    let served = start(
+        &facts(),
+        ServeLimits {
+            per_second: 2000,
+            ..ServeLimits::default()
+        },
+    );
+    let mut good = UnixStream::connect(&served.socket).await.unwrap();
+    for round in 0..200_u32 {
+        let mut bad = UnixStream::connect(&served.socket).await.unwrap();
+        // The server may have hung up already.
+        let _ = bad
+            .write_all(&round.wrapping_mul(0x9E37_79B9).to_le_bytes().repeat(50))
+            .await;
+    }
+    good.write_u32_le(96).await.unwrap();
+    good.write_all(&ReportRequest::new(REPORT_DATA).to_bytes())
+        .await
+        .unwrap();
+    let evidence = read_response(&mut good).await.unwrap();
+    assert_eq!(evidence.report.report_data(), &REPORT_DATA);
+    still_serves(&served).await;
+}
+
+#[tokio::test]
 async fn without_a_secure_processor_there_is_a_clear_error() {
     let dir = tempfile::tempdir().unwrap();
     let attester = SimulatedAttester::new(UnixAddress(dir.path().join("none.sock")));

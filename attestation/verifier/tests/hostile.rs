@@ -17,7 +17,10 @@ fn state(report: &SnpReport, kind: CertKind, cert: Vec<u8>) -> State {
     let anchors = TrustAnchors::amd();
     let collateral = Collateral::new(&anchors, datetime!(2026-06-01 12:00 UTC));
     verify(
-        &SnpEvidence { report, certs },
+        &SnpEvidence {
+            report: *report,
+            certs,
+        },
         &collateral,
         &Expectations::default(),
     )
