@@ -45,6 +45,12 @@ impl fmt::Debug for Digest {
     }
 }
 
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
 impl FromStr for Digest {
     type Err = ImageError;
 

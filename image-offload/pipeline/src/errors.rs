@@ -7,7 +7,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use redoubt_errors::{ErrorCode, UserError};
 use redoubt_ocicrypt::OcicryptError;
@@ -77,10 +76,8 @@ pub enum ImageError {
         /// What is wrong with them.
         reason: String,
     },
-    /// {what} did not finish within {seconds} s
+    /// the pull did not finish within {seconds} s
     Deadline {
-        /// What was under way.
-        what: String,
         /// The time that was allowed, in seconds.
         seconds: u64,
     },
@@ -341,13 +338,6 @@ impl ImageError {
             return Self::DiskFull { path };
         }
         Self::Io { what, path, source }
-    }
-
-    pub(crate) fn deadline(what: impl Into<String>, allowed: Duration) -> Self {
-        Self::Deadline {
-            what: what.into(),
-            seconds: allowed.as_secs(),
-        }
     }
 }
 

@@ -3,18 +3,26 @@
 //! The order is fixed: a layer's blob is staged and its digest compared with
 //! the verified manifest; then, for an encrypted layer, its HMAC and sealed
 //! plaintext digest; only then is it decompressed and unpacked, and it becomes
-//! part of a root file system when its diff_id matched as well. A pull that
+//! part of a root file system when its `diff_id` matched as well. A pull that
 //! fails leaves nothing of the image behind.
 
 mod digest;
 mod errors;
 mod events;
+#[cfg(feature = "host")]
+pub mod host;
 mod image;
-#[allow(dead_code)]
+mod interrupt;
 mod keys;
+mod layer;
+mod mount;
 mod options;
 mod reference;
+mod registry;
+mod resolve;
+mod staging;
 mod store;
+mod unpack;
 
 pub use digest::Digest;
 pub use errors::{EntryProblem, ImageError};

@@ -1,18 +1,39 @@
 //! The store of unpacked layers and the pulls into it.
 
+use std::collections::HashSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use futures::stream::{self, StreamExt};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::digest::Digest;
 use crate::errors::ImageError;
-use crate::events::PullObserver;
-use crate::image::ImageConfig;
-use crate::keys::KeySource;
+use crate::events::{PullEvent, PullObserver};
+use crate::image::{ImageConfig, MAX_CONFIG_BYTES, Manifest};
+use crate::interrupt::Interrupt;
+use crate::keys::{KeyCache, KeySource};
+use crate::layer::{FILES, Job, LayerContext, Prepared};
+use crate::mount;
 use crate::options::PullOptions;
+use crate::reference::ImageReference;
+use crate::registry::{Access, DocumentKind, Registry};
+use crate::resolve::resolve_manifest;
+use crate::staging::Staging;
+
+/// Layers in work at the same time unless the options say otherwise.
+const PARALLEL_LAYERS: usize = 3;
+const LAYERS: &str = "layers";
+const STAGING: &str = "staging";
+const LOCK: &str = "lock";
 
 /// Unpacked layers under a work directory, which one process uses at a time.
 #[derive(Debug)]
 pub struct ImageStore {
     work_dir: PathBuf,
+    /// Holds the lock as long as the store is open.
+    _lock: File,
 }
 
 /// An image whose layers are all in the store, verified.
@@ -24,6 +45,8 @@ pub struct PulledImage {
     pub manifest_digest: Digest,
     /// What the image says about the process to run in it.
     pub config: ImageConfig,
+    /// The image configuration as it is in the registry.
+    pub config_json: Vec<u8>,
     /// The unpacked layers, lowest first.
     pub layers: Vec<LayerDir>,
 }
@@ -40,11 +63,37 @@ pub struct LayerDir {
 impl ImageStore {
     /// Opens a store, creates its directory, and removes what an interrupted
     /// pull left behind.
+    ///
+    /// The directory must be on a file system with extended attributes; an
+    /// initial RAM disk is none.
     pub fn open(work_dir: impl Into<PathBuf>) -> Result<Self, ImageError> {
         let work_dir = work_dir.into();
-        std::fs::create_dir_all(&work_dir)
-            .map_err(|error| ImageError::io("create", &work_dir, error))?;
-        Ok(Self { work_dir })
+        let layers = work_dir.join(LAYERS);
+        std::fs::create_dir_all(&layers)
+            .map_err(|error| ImageError::io("create", &layers, error))?;
+        let lock_path = work_dir.join(LOCK);
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|error| ImageError::io("open", &lock_path, error))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            ImageError::StoreBusy {
+                path: work_dir.clone(),
+            }
+        })?;
+        let stale = work_dir.join(STAGING);
+        match std::fs::remove_dir_all(&stale) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ImageError::io("remove", stale, error));
+            }
+            _ => {}
+        }
+        Ok(Self {
+            work_dir,
+            _lock: lock,
+        })
     }
 
     /// Pulls an image by digest: verifies, decrypts and unpacks all layers.
@@ -53,27 +102,220 @@ impl ImageStore {
     pub async fn pull(
         &self,
         reference: &str,
-        _options: &PullOptions,
-        _keys: &dyn KeySource,
-        _observer: &dyn PullObserver,
+        options: &PullOptions,
+        keys: &dyn KeySource,
+        observer: &dyn PullObserver,
     ) -> Result<PulledImage, ImageError> {
-        let _reference = crate::reference::ImageReference::parse(reference)?;
-        Err(ImageError::Task)
+        let reference = ImageReference::parse(reference)?;
+        let interrupt = Interrupt::after(options.retry.deadline);
+        // A caller that drops this future stops the threads as well.
+        let _stop = CancelOnDrop(interrupt.clone());
+        let registry = Registry::new(
+            reference.registry(),
+            reference.repository(),
+            Access::Pull,
+            &options.registries,
+            options.retry,
+            interrupt.clone(),
+            observer,
+        )?;
+        let pull = Pull {
+            store: self,
+            options,
+            registry,
+            interrupt,
+            observer,
+        };
+        pull.run(reference.digest(), keys).await
     }
 
     /// Mounts the image's layers with a fresh writable layer on
     /// `bundle_dir/rootfs` and returns that path.
+    ///
+    /// Blocks for a few system calls; needs the right to mount.
     pub fn mount_rootfs(
         &self,
-        _image: &PulledImage,
+        image: &PulledImage,
         bundle_dir: &Path,
     ) -> Result<PathBuf, ImageError> {
-        let _ = &self.work_dir;
-        Ok(bundle_dir.join("rootfs"))
+        mount::mount_rootfs(image, bundle_dir)
     }
 
     /// Undoes [`ImageStore::mount_rootfs`] and removes the writable layer.
-    pub fn unmount_rootfs(&self, _bundle_dir: &Path) -> Result<(), ImageError> {
+    pub fn unmount_rootfs(&self, bundle_dir: &Path) -> Result<(), ImageError> {
+        mount::unmount_rootfs(bundle_dir)
+    }
+
+    fn layer_dir(&self, diff_id: Digest) -> PathBuf {
+        self.work_dir.join(LAYERS).join(diff_id.hex())
+    }
+
+    fn has_layer(&self, diff_id: Digest) -> bool {
+        self.layer_dir(diff_id).join(FILES).is_dir()
+    }
+
+    /// Makes prepared layers visible, all or none.
+    fn commit(&self, prepared: &[Prepared]) -> Result<(), ImageError> {
+        let mut committed = Vec::new();
+        for layer in prepared {
+            let target = self.layer_dir(layer.diff_id);
+            match std::fs::rename(&layer.directory, &target) {
+                Ok(()) => committed.push(target),
+                // Another pull brought the same content meanwhile.
+                Err(_) if self.has_layer(layer.diff_id) => {}
+                Err(error) => {
+                    for path in committed {
+                        let _ = std::fs::remove_dir_all(path);
+                    }
+                    return Err(ImageError::io("move into the store", target, error));
+                }
+            }
+        }
         Ok(())
+    }
+}
+
+struct CancelOnDrop(Interrupt);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// One pull under way.
+struct Pull<'a> {
+    store: &'a ImageStore,
+    options: &'a PullOptions,
+    registry: Registry<'a>,
+    interrupt: Interrupt,
+    observer: &'a dyn PullObserver,
+}
+
+impl Pull<'_> {
+    async fn run(&self, pinned: Digest, keys: &dyn KeySource) -> Result<PulledImage, ImageError> {
+        let started = Instant::now();
+        let (manifest_digest, manifest) =
+            resolve_manifest(&self.registry, pinned, &self.options.platform).await?;
+        self.observer.event(PullEvent::ManifestVerified {
+            digest: manifest_digest,
+            layers: manifest.layers.len(),
+            blob_bytes: manifest
+                .layers
+                .iter()
+                .fold(0, |sum, layer| sum.saturating_add(layer.size)),
+        });
+        let (config, config_json) = self.config(&manifest).await?;
+        let jobs = self.missing_layers(&manifest, &config);
+        let blob_bytes = jobs
+            .iter()
+            .fold(0, |sum: u64, job| sum.saturating_add(job.descriptor.size));
+
+        let staging = Staging::create(&self.store.work_dir.join(STAGING))?;
+        let keys = KeyCache::new(keys);
+        let context = LayerContext {
+            registry: &self.registry,
+            keys: &keys,
+            private_keys: &self.options.private_keys,
+            observer: self.observer,
+            staging: &staging,
+            unpack: self.options.unpack,
+            interrupt: &self.interrupt,
+        };
+        let prepared = self.prepare_all(&context, &jobs).await?;
+        self.store.commit(&prepared)?;
+
+        self.observer.event(PullEvent::Finished {
+            digest: manifest_digest,
+            layers: manifest.layers.len(),
+            decrypted: prepared.iter().filter(|layer| layer.encrypted).count(),
+            cached: manifest.layers.len() - jobs.len(),
+            blob_bytes,
+            elapsed: started.elapsed(),
+        });
+        let layers = config
+            .diff_ids
+            .iter()
+            .map(|&diff_id| LayerDir {
+                diff_id,
+                path: self.store.layer_dir(diff_id).join(FILES),
+            })
+            .collect();
+        Ok(PulledImage {
+            pinned_digest: pinned,
+            manifest_digest,
+            config,
+            config_json,
+            layers,
+        })
+    }
+
+    async fn config(&self, manifest: &Manifest) -> Result<(ImageConfig, Vec<u8>), ImageError> {
+        let Manifest { config, layers } = manifest;
+        let limit = MAX_CONFIG_BYTES.min(config.size);
+        let json = self
+            .registry
+            .document(DocumentKind::Config, config.digest, limit)
+            .await?;
+        let config = ImageConfig::parse(&json)?;
+        if config.diff_ids.len() != layers.len() {
+            let (diff_ids, layers) = (config.diff_ids.len(), layers.len());
+            return Err(ImageError::LayerCount { diff_ids, layers });
+        }
+        Ok((config, json))
+    }
+
+    /// The layers that are not in the store, each content once.
+    fn missing_layers<'m>(&self, manifest: &'m Manifest, config: &ImageConfig) -> Vec<Job<'m>> {
+        let mut wanted = HashSet::new();
+        let mut jobs = Vec::new();
+        let pairs = manifest.layers.iter().zip(&config.diff_ids);
+        for (index, (descriptor, &diff_id)) in pairs.enumerate() {
+            if !wanted.insert(diff_id) {
+                continue;
+            }
+            if self.store.has_layer(diff_id) {
+                self.observer
+                    .event(PullEvent::LayerCached { index, diff_id });
+            } else {
+                jobs.push(Job {
+                    index,
+                    descriptor,
+                    diff_id,
+                });
+            }
+        }
+        jobs
+    }
+
+    /// Prepares the layers side by side. After the first failure the others
+    /// are stopped and waited for, so that nothing works on in the background.
+    async fn prepare_all(
+        &self,
+        context: &LayerContext<'_>,
+        jobs: &[Job<'_>],
+    ) -> Result<Vec<Prepared>, ImageError> {
+        let parallel = match self.options.parallel_layers {
+            0 => PARALLEL_LAYERS,
+            count => count,
+        };
+        let mut results = stream::iter(jobs)
+            .map(|job| context.prepare(job))
+            .buffer_unordered(parallel);
+        let mut prepared = Vec::with_capacity(jobs.len());
+        let mut failure = None;
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(layer) => prepared.push(layer),
+                Err(error) => {
+                    self.interrupt.cancel();
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        match failure {
+            None => Ok(prepared),
+            Some(error) => Err(error),
+        }
     }
 }

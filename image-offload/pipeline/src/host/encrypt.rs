@@ -1,0 +1,201 @@
+//! Encrypts an image for a key of the key broker and for public keys.
+
+use std::path::Path;
+
+use redoubt_ocicrypt::{LayerEncryptor, LayerMediaType, PublicKey, annotations_for};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::digest::Digest;
+use crate::errors::ImageError;
+use crate::image::{Descriptor, MAX_CONFIG_BYTES};
+use crate::options::Platform;
+
+use super::layout::{LayoutImage, OciLayout};
+use super::location::ImageLocation;
+use super::push::{PushTarget, push_layout};
+
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+/// What to encrypt, for whom, and where to put it.
+#[derive(Debug)]
+pub struct EncryptRequest {
+    /// The image to encrypt: an OCI layout.
+    pub source: ImageLocation,
+    /// Where the encrypted image goes: an OCI layout or a registry.
+    pub destination: ImageLocation,
+    /// Id and bytes of the broker key, for a provider packet.
+    pub broker_key: Option<BrokerKey>,
+    /// Public keys, for one JWE recipient each.
+    pub public_keys: Vec<PublicKey>,
+    /// Which image of an index to take.
+    pub platform: Platform,
+    /// How the registry is reached.
+    pub target: PushTarget,
+}
+
+/// A 32-byte key and the id under which the key broker has it.
+pub struct BrokerKey {
+    /// Such as `kbs:///repo/type/tag`.
+    pub kid: String,
+    /// 32 bytes.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for BrokerKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrokerKey")
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncryptedImage {
+    /// Digest of the new manifest; a pod names the image by it.
+    pub manifest_digest: Digest,
+    /// Layers that were encrypted.
+    pub layers: usize,
+    /// Sum of their sizes in bytes.
+    pub layer_bytes: u64,
+}
+
+/// Encrypts all layers of an image, each with a key of its own, and writes or
+/// pushes the result.
+pub async fn encrypt_image(request: &EncryptRequest) -> Result<EncryptedImage, ImageError> {
+    let ImageLocation::Layout { path, tag } = &request.source else {
+        let text = request.source.to_string();
+        return Err(ImageError::Location {
+            text,
+            reason: "the source must be oci:DIR",
+        });
+    };
+    if let Some(BrokerKey { kid, key }) = &request.broker_key
+        && key.len() != 32
+    {
+        return Err(ImageError::KeyLength {
+            kid: kid.clone(),
+            length: key.len(),
+        });
+    }
+    let source = OciLayout::open(path)?;
+    let image = source.find(tag.as_deref(), &request.platform)?;
+    match &request.destination {
+        ImageLocation::Layout { path, tag } => {
+            let destination = OciLayout::create(path)?;
+            encrypt_layout(&source, &image, &destination, tag.as_deref(), request)
+        }
+        ImageLocation::Registry {
+            registry,
+            repository,
+            tag,
+        } => {
+            let scratch = tempfile::tempdir().map_err(|error| {
+                ImageError::io("create a directory in", std::env::temp_dir(), error)
+            })?;
+            let destination = OciLayout::create(scratch.path())?;
+            let made = encrypt_layout(&source, &image, &destination, None, request)?;
+            push_layout(
+                &destination,
+                made.manifest_digest,
+                registry,
+                repository,
+                tag.as_deref(),
+                &request.target,
+            )
+            .await?;
+            Ok(made)
+        }
+    }
+}
+
+fn encrypt_layout(
+    source: &OciLayout,
+    image: &LayoutImage,
+    destination: &OciLayout,
+    tag: Option<&str>,
+    request: &EncryptRequest,
+) -> Result<EncryptedImage, ImageError> {
+    let config = source.read_blob(image.manifest.config.digest, MAX_CONFIG_BYTES)?;
+    destination.write_blob(&config)?;
+    let mut json = image.json.clone();
+    json["mediaType"] = OCI_MANIFEST.into();
+    json["config"]["mediaType"] = OCI_CONFIG.into();
+    let mut layer_bytes = 0;
+    for (index, layer) in image.manifest.layers.iter().enumerate() {
+        let encrypted = encrypt_layer(&source.blob_path(layer.digest), layer, destination, request)
+            .map_err(|source| ImageError::Layer {
+                index,
+                digest: layer.digest,
+                progress: "while it was encrypted".to_owned(),
+                source: Box::new(source),
+            })?;
+        layer_bytes += encrypted.bytes;
+        encrypted.describe(&mut json["layers"][index]);
+    }
+    let manifest = json.to_string().into_bytes();
+    let manifest_digest = destination.write_blob(&manifest)?;
+    destination.add_manifest(manifest_digest, manifest.len() as u64, tag)?;
+    Ok(EncryptedImage {
+        manifest_digest,
+        layers: image.manifest.layers.len(),
+        layer_bytes,
+    })
+}
+
+struct EncryptedBlob {
+    media_type: LayerMediaType,
+    digest: Digest,
+    bytes: u64,
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+impl EncryptedBlob {
+    fn describe(self, descriptor: &mut Value) {
+        descriptor["mediaType"] = self.media_type.to_string().into();
+        descriptor["digest"] = self.digest.to_string().into();
+        descriptor["size"] = self.bytes.into();
+        if !descriptor["annotations"].is_object() {
+            descriptor["annotations"] = json!({});
+        }
+        for (name, value) in self.annotations {
+            descriptor["annotations"][name] = value.into();
+        }
+    }
+}
+
+fn encrypt_layer(
+    path: &Path,
+    layer: &Descriptor,
+    destination: &OciLayout,
+    request: &EncryptRequest,
+) -> Result<EncryptedBlob, ImageError> {
+    let media_type = layer.layer_type()?;
+    if media_type.encrypted {
+        return Err(ImageError::MediaType {
+            media_type: layer.media_type.clone(),
+        });
+    }
+    let mut encryptor = LayerEncryptor::generate()?;
+    let copied = destination.copy_blob(path, |data| encryptor.apply(data))?;
+    copied.check(layer)?;
+    let made = encryptor.finish();
+    let broker_key = request
+        .broker_key
+        .as_ref()
+        .map(|key| (key.kid.as_str(), key.key.as_slice()));
+    let annotations = annotations_for(
+        &made.public,
+        &made.private,
+        broker_key,
+        &request.public_keys,
+    )?;
+    Ok(EncryptedBlob {
+        media_type: media_type.with_encryption(true),
+        digest: copied.digest,
+        bytes: copied.bytes,
+        annotations,
+    })
+}
