@@ -77,7 +77,7 @@ fn shared() -> &'static Shared {
 
 fn busybox_rootfs() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["bin", "dev", "proc", "etc", "tmp", "root"] {
+    for name in ["bin", "dev", "proc", "sys", "run", "etc", "tmp", "root"] {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
     let busybox = ["/bin/busybox", "/usr/bin/busybox"]

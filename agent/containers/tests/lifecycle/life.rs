@@ -17,6 +17,7 @@ tests![
     a_missing_home_comes_from_the_containers_passwd,
     a_missing_working_folder_is_made,
     the_workload_inherits_nothing_of_the_agent,
+    containerds_default_specification_runs,
     a_paused_container_stands_still,
     removing_ends_every_process_and_leaves_nothing,
     many_added_processes_leave_no_file_and_are_forgotten_in_time,
@@ -131,6 +132,90 @@ async fn the_workload_inherits_nothing_of_the_agent(lab: Arc<Lab>) {
         .await;
     let group = format!("0::/{}/c\n", lab.config.cgroup_parent);
     assert!(lab.output(&cgroup).await.ends_with(&group));
+}
+
+/// What `ctr run` of containerd 2 asks for, without a network namespace and devices of the host.
+fn containerds_default() -> serde_json::Value {
+    let capabilities = json!([
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FSETID",
+        "CAP_FOWNER",
+        "CAP_MKNOD",
+        "CAP_NET_RAW",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_SETFCAP",
+        "CAP_SETPCAP",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SYS_CHROOT",
+        "CAP_KILL",
+        "CAP_AUDIT_WRITE",
+    ]);
+    let mount = |destination, kind, source, options: &[&str]| json!({"destination": destination, "type": kind, "source": source, "options": options});
+    json!({
+        "ociVersion": "1.2.0",
+        "process": {
+            "user": {"uid": 0, "gid": 0, "additionalGids": [0, 10]},
+            "args": ["sh", "-c", "df /dev/shm /run > /dev/null && ls /sys/fs/cgroup | head -n 1; \
+                      touch /x 2>/dev/null || echo read-only; ulimit -n; cat /proc/self/oom_score_adj; \
+                      head -c 1 /proc/kcore | wc -c; id -G"],
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            "cwd": "/",
+            "capabilities": {
+                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+            },
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
+            "noNewPrivileges": true,
+            "oomScoreAdj": 500,
+        },
+        "root": {"path": "", "readonly": true},
+        "hostname": "box",
+        "mounts": [
+            mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+            mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", "devpts",
+                  &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount("/dev/shm", "tmpfs", "shm",
+                  &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+            mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+            mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+            mount("/run", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        ],
+        "linux": {
+            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+            "cgroupsPath": "/default/c",
+            "namespaces": [
+                {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
+                {"type": "cgroup"},
+            ],
+            "maskedPaths": [
+                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+                "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware",
+                "/sys/devices/virtual/powercap", "/proc/scsi",
+            ],
+            "readonlyPaths": [
+                "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+            ],
+        },
+    })
+}
+
+async fn containerds_default_specification_runs(lab: Arc<Lab>) {
+    let id = lab.start("c", containerds_default()).await;
+    let output = lab.output(&init(&id)).await;
+    let lines: Vec<_> = output.lines().collect();
+    let expected = [
+        "cgroup.controllers",
+        "read-only",
+        "1024",
+        "500",
+        "0",
+        "0 10",
+    ];
+    assert_eq!(lines, expected, "{output}");
+    assert_eq!(lab.manager.wait(&init(&id)).await.unwrap().code(), 0);
 }
 
 async fn a_paused_container_stands_still(lab: Arc<Lab>) {
