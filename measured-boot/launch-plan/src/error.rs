@@ -203,8 +203,6 @@ impl UserError for PlanError {
             Self::Config(error) => error.code(),
             Self::NoKernelHashes(error) => error.code(),
             Self::Initdata(error) => error.code(),
-            Self::Firmware { cause, .. } => cause.code(),
-            Self::Digest(error) => error.code(),
             _ => ErrorCode(self.number()),
         }
     }
@@ -245,17 +243,15 @@ impl PlanError {
     fn number(&self) -> &'static str {
         match self {
             // These carry the code of their cause.
-            Self::Config(_)
-            | Self::NoKernelHashes(_)
-            | Self::Initdata(_)
-            | Self::Firmware { .. }
-            | Self::Digest(_) => "RDT-PLAN-000",
+            Self::Config(_) | Self::NoKernelHashes(_) | Self::Initdata(_) => "RDT-PLAN-000",
             Self::NotSet { .. } => "RDT-PLAN-001",
             Self::Missing { .. } => "RDT-PLAN-002",
             Self::Read { .. } => "RDT-PLAN-003",
             Self::TooLarge { .. } => "RDT-PLAN-004",
             Self::NotExecutable { .. } => "RDT-PLAN-005",
             Self::NotBzImage { .. } => "RDT-PLAN-006",
+            Self::Firmware { .. } => "RDT-PLAN-007",
+            Self::Digest(_) => "RDT-PLAN-008",
             Self::OtherFiles { .. } => "RDT-PLAN-009",
             Self::NoTee => "RDT-PLAN-010",
             Self::TdxUnsupported => "RDT-PLAN-011",

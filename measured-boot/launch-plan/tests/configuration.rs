@@ -156,11 +156,11 @@ fn a_key_without_effect_is_a_warning_unless_it_says_nothing() {
 
 #[test]
 fn a_wrong_type_is_an_error_that_names_file_and_key() {
-    assert_snapshot!(refused("[hypervisor.qemu]\ndefault_memory = \"2G\"\n"), @r#"[RDT-CFG-005] configuration base.toml: hypervisor.qemu.default_memory must be whole number, not "2G""#);
-    assert_snapshot!(refused("[hypervisor.qemu]\ndefault_vcpus = -1\n"), @"[RDT-CFG-005] configuration base.toml: hypervisor.qemu.default_vcpus must be number, not -1");
+    assert_snapshot!(refused("[hypervisor.qemu]\ndefault_memory = \"2G\"\n"), @r#"[RDT-CFG-005] configuration base.toml: hypervisor.qemu.default_memory must be a whole number, not "2G""#);
+    assert_snapshot!(refused("[hypervisor.qemu]\ndefault_vcpus = -1\n"), @"[RDT-CFG-005] configuration base.toml: hypervisor.qemu.default_vcpus must be a number, not -1");
     assert_snapshot!(refused("[runtime]\ninternetworking_model = \"macvtap\"\n"), @r#"[RDT-CFG-005] configuration base.toml: runtime.internetworking_model must be "tcfilter" or "none", not "macvtap""#);
     assert_snapshot!(refused("[runtime]\nenable_pprof = 3\n"), @"[RDT-CFG-005] configuration base.toml: runtime.enable_pprof must be true or false, not 3");
-    assert_snapshot!(refused("[agent.kata]\ndial_timeout = 0\n"), @"[RDT-CFG-005] configuration base.toml: agent.kata.dial_timeout must be time in seconds, not 0");
+    assert_snapshot!(refused("[agent.kata]\ndial_timeout = 0\n"), @"[RDT-CFG-005] configuration base.toml: agent.kata.dial_timeout must be a time in whole seconds above 0, not 0");
     assert_snapshot!(refused("[hypervisor.qemu]\nkernel = \n"), @"[RDT-CFG-004] configuration base.toml, line 2: string values must be quoted, expected literal string");
 }
 
@@ -194,7 +194,7 @@ fn annotations_outside_the_gate_are_refused_or_reported() {
     assert_snapshot!(refused("hypervisor.confidential_guest", "false"), @"[RDT-CFG-009] annotation io.katacontainers.config.hypervisor.confidential_guest sets a key that only the host's operator may set");
     assert_snapshot!(refused("hypervisor.snp_simulation", "/x"), @"[RDT-CFG-009] annotation io.katacontainers.config.hypervisor.snp_simulation sets a key that only the host's operator may set");
     assert_snapshot!(refused("agent.policy", "cGFja2FnZQ=="), @"[RDT-CFG-012] annotation io.katacontainers.config.agent.policy would reach the guest unmeasured (hint: put the policy into initdata as policy.rego: `redoubt initdata build`)");
-    assert_snapshot!(refused("hypervisor.default_memory", "much"), @"[RDT-CFG-010] annotation io.katacontainers.config.hypervisor.default_memory must be whole number");
+    assert_snapshot!(refused("hypervisor.default_memory", "much"), @"[RDT-CFG-010] annotation io.katacontainers.config.hypervisor.default_memory must be a whole number");
     assert_snapshot!(refused("hypervisor.path", "/tmp/qemu"), @r#"[RDT-CFG-011] annotation io.katacontainers.config.hypervisor.path: "/tmp/qemu" matches no entry of valid_hypervisor_paths"#);
     let odd = [
         ("io.katacontainers.config.hypervisor.default_memry", "1"),
@@ -281,7 +281,7 @@ fn the_reference_lists_every_key_once_with_its_default() {
         .lines()
         .find(|line| line.starts_with("| `default_memory`"))
         .unwrap();
-    assert_snapshot!(line, @"| `default_memory` | whole number | `2048` | where enabled | Memory in MiB of a sandbox without a memory limit. |");
+    assert_snapshot!(line, @"| `default_memory` | a whole number | `2048` | where enabled | Memory in MiB of a sandbox without a memory limit. |");
 }
 
 proptest! {

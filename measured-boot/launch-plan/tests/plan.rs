@@ -518,7 +518,7 @@ fn a_firmware_that_measures_nothing_is_refused_by_name() {
         OneLine(&error).to_string()
     };
     assert_snapshot!(refused(Some(GENERIC), SNP), @r#"[RDT-FW-004] the launch needs kernel, initrd and command line to be measured: firmware "/f" has no kernel-hash section: it would boot any kernel, initrd and command line (hint: use an AmdSev build of OVMF, such as /usr/share/ovmf/OVMF.amdsev.fd of the package ovmf-amdsev)"#);
-    assert_snapshot!(refused(Some(&[0; 4096]), SNP), @r#"[RDT-FW-005] firmware "/f" cannot be used: no OVMF footer GUID at offset 0xfd0 (hint: check that the file is a complete OVMF image)"#);
+    assert_snapshot!(refused(Some(&[0; 4096]), SNP), @r#"[RDT-PLAN-007] firmware "/f" cannot be used: no OVMF footer GUID at offset 0xfd0 (hint: check that the file is a complete OVMF image)"#);
     assert_snapshot!(refused(None, "confidential_guest = true\n"), @"[RDT-PLAN-001] configuration key hypervisor.qemu.firmware is not set (hint: set it in configuration.toml)");
 }
 

@@ -180,9 +180,9 @@ impl Shape {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bool => "true or false",
-            Self::Number => "number",
+            Self::Number => "a number",
             Self::Text => "text",
-            Self::List => "list",
+            Self::List => "a list",
             Self::Tables => "tables",
         }
     }

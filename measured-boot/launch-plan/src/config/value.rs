@@ -58,7 +58,7 @@ impl SettingValue for bool {
 }
 
 impl SettingValue for u32 {
-    const TYPE: &'static str = "whole number";
+    const TYPE: &'static str = "a whole number";
 
     fn from_toml(value: &toml::Value, _key: &str) -> Option<Self> {
         parse_integer(value)
@@ -74,7 +74,7 @@ impl SettingValue for u32 {
 }
 
 impl SettingValue for u64 {
-    const TYPE: &'static str = "whole number";
+    const TYPE: &'static str = "a whole number";
 
     fn from_toml(value: &toml::Value, _key: &str) -> Option<Self> {
         parse_integer(value)
@@ -90,7 +90,7 @@ impl SettingValue for u64 {
 }
 
 impl SettingValue for f64 {
-    const TYPE: &'static str = "number";
+    const TYPE: &'static str = "a number";
 
     fn from_toml(value: &toml::Value, _key: &str) -> Option<Self> {
         let number = match value {
@@ -129,7 +129,7 @@ impl SettingValue for String {
 }
 
 impl SettingValue for PathBuf {
-    const TYPE: &'static str = "path";
+    const TYPE: &'static str = "a path";
 
     fn from_toml(value: &toml::Value, _key: &str) -> Option<Self> {
         Self::from_text(value.as_str()?, "")
@@ -145,7 +145,7 @@ impl SettingValue for PathBuf {
 }
 
 impl SettingValue for Vec<String> {
-    const TYPE: &'static str = "list of texts";
+    const TYPE: &'static str = "a list of texts";
 
     fn from_toml(value: &toml::Value, _key: &str) -> Option<Self> {
         value
@@ -169,7 +169,7 @@ impl SettingValue for Vec<String> {
 }
 
 impl SettingValue for Timeout {
-    const TYPE: &'static str = "time in seconds";
+    const TYPE: &'static str = "a time in whole seconds above 0";
 
     fn from_toml(value: &toml::Value, key: &str) -> Option<Self> {
         Self::scaled(parse_integer(value)?, key)

@@ -1,0 +1,59 @@
+//! The verbs, one module each.
+
+mod config;
+mod firmware;
+mod image;
+mod initdata;
+mod kbs;
+mod measure;
+mod plan;
+mod sandbox;
+mod simulator;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+use crate::printer::Printer;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Compute the launch digest that a guest will report.
+    #[command(subcommand)]
+    Measure(measure::Measure),
+    /// Explain what the shim will launch, and why.
+    Plan(plan::Plan),
+    /// Build and look into initdata documents.
+    #[command(subcommand)]
+    Initdata(initdata::InitdataCommand),
+    /// Look into firmware images.
+    #[command(subcommand)]
+    Firmware(firmware::FirmwareCommand),
+    /// Describe and check configurations.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Prepare simulated SEV-SNP, for tests.
+    #[command(subcommand)]
+    Simulator(simulator::SimulatorCommand),
+    /// Run the key broker.
+    #[command(subcommand)]
+    Kbs(kbs::KbsCommand),
+    /// Encrypt container images.
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+}
+
+impl Command {
+    pub(crate) fn run(self, printer: Printer) -> Result<(), Failure> {
+        match self {
+            Self::Measure(command) => command.run(printer),
+            Self::Plan(command) => command.run(printer),
+            Self::Initdata(command) => command.run(printer),
+            Self::Firmware(command) => command.run(printer),
+            Self::Config(command) => command.run(printer),
+            Self::Simulator(command) => command.run(printer),
+            Self::Kbs(command) => command.run(printer),
+            Self::Image(command) => command.run(printer),
+        }
+    }
+}

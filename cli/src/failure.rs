@@ -1,0 +1,118 @@
+//! Failures of a command and the exit codes that scripts see.
+
+#![expect(
+    clippy::doc_markdown,
+    reason = "doc comments of errors are their messages"
+)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use redoubt_errors::{ErrorCode, UserError};
+
+/// Why a command failed: an error of any of the libraries.
+#[derive(Debug)]
+pub(crate) struct Failure(Box<dyn UserError>);
+
+impl<E: UserError> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl Failure {
+    pub(crate) fn error(&self) -> &dyn UserError {
+        &*self.0
+    }
+
+    /// The exit code, by the area of the error. 2 is left to wrong usage.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        let code = self.0.code().0;
+        let area = code.split('-').nth(1).unwrap_or_default();
+        ExitCode::from(match area {
+            "CFG" | "PLAN" => 3,
+            "FW" | "DIG" | "INIT" | "GIMG" => 4,
+            "EVD" | "VER" | "SIM" => 5,
+            "KBP" | "KBC" | "KBS" => 6,
+            "ENC" | "IMG" => 7,
+            _ => 1,
+        })
+    }
+}
+
+/// What goes wrong in the command itself.
+#[derive(Debug, thiserror::Error, displaydoc::Display)]
+pub(crate) enum CliError {
+    /// cannot read {path:?}
+    Read {
+        /// Path of the file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// cannot write {path:?}
+    Write {
+        /// Path of the file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// file {path:?} is larger than {limit_mib} MiB
+    TooLarge {
+        /// Path of the file.
+        path: PathBuf,
+        /// The limit in MiB.
+        limit_mib: u64,
+    },
+    /// file {path:?} is not text
+    NotText {
+        /// Path of the file.
+        path: PathBuf,
+    },
+    /// cannot write the result
+    Output(#[source] std::io::Error),
+    /// cannot write JSON
+    Json(#[source] serde_json::Error),
+    /// the sandbox is not confidential, so that nothing of it is measured
+    NotMeasured,
+    /// file {path:?} is no initdata: neither a document nor an annotation nor a disk image
+    NotInitdata {
+        /// Path of the file.
+        path: PathBuf,
+    },
+    /// entry {name} is given twice
+    EntryTwice {
+        /// The entry's name.
+        name: String,
+    },
+    /// cannot start the runtime
+    Runtime(#[source] std::io::Error),
+}
+
+impl UserError for CliError {
+    fn code(&self) -> ErrorCode {
+        ErrorCode(match self {
+            Self::Read { .. } => "RDT-CLI-001",
+            Self::Write { .. } => "RDT-CLI-002",
+            Self::TooLarge { .. } => "RDT-CLI-003",
+            Self::NotText { .. } => "RDT-CLI-004",
+            Self::Output(_) => "RDT-CLI-005",
+            Self::Json(_) => "RDT-CLI-006",
+            Self::NotMeasured => "RDT-CLI-007",
+            Self::NotInitdata { .. } => "RDT-CLI-008",
+            Self::EntryTwice { .. } => "RDT-CLI-009",
+            Self::Runtime(_) => "RDT-CLI-010",
+        })
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotMeasured => {
+                Some("set confidential_guest = true in [hypervisor.qemu]".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

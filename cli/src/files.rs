@@ -1,0 +1,89 @@
+//! Reads files whole, within limits.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::failure::CliError;
+
+/// The largest kernel or initrd, in MiB.
+const MAX_BOOT_FILE_MIB: u64 = 1024;
+/// The largest other file, in MiB.
+const MAX_SMALL_FILE_MIB: u64 = 32;
+
+/// Reads a file of moderate size.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
+    let limit = MAX_SMALL_FILE_MIB << 20;
+    let unreadable = |cause| CliError::Read {
+        path: path.to_owned(),
+        cause,
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > limit {
+        return Err(CliError::TooLarge {
+            path: path.to_owned(),
+            limit_mib: MAX_SMALL_FILE_MIB,
+        });
+    }
+    Ok(bytes)
+}
+
+/// Reads a text file of moderate size.
+pub(crate) fn read_text(path: &Path) -> Result<String, CliError> {
+    String::from_utf8(read(path)?).map_err(|_| CliError::NotText {
+        path: path.to_owned(),
+    })
+}
+
+/// SHA-256 of a kernel or initrd, read piece by piece.
+pub(crate) fn sha256(path: &Path) -> Result<[u8; 32], CliError> {
+    let unreadable = |cause| CliError::Read {
+        path: path.to_owned(),
+        cause,
+    };
+    let mut hash = Sha256::new();
+    let limit = MAX_BOOT_FILE_MIB << 20;
+    let mut file = File::open(path).map_err(unreadable)?.take(limit + 1);
+    let len = std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(unreadable)?;
+    if len > limit {
+        return Err(CliError::TooLarge {
+            path: path.to_owned(),
+            limit_mib: MAX_BOOT_FILE_MIB,
+        });
+    }
+    Ok(hash.finalize().into())
+}
+
+/// Writes a new file or replaces one.
+pub(crate) fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), CliError> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(|cause| CliError::Write {
+            path: path.clone(),
+            cause,
+        })
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

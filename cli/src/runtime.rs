@@ -1,0 +1,24 @@
+//! Asynchronous commands and their log.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::{CliError, Failure};
+
+/// A runtime for asynchronous commands.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(|error| CliError::Runtime(error).into())
+}
+
+/// Sends the log of a server to standard error; `RUST_LOG` chooses what of it.
+pub(crate) fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    // A second call changes nothing, which is what it should do.
+    let _ = subscriber.try_init();
+}

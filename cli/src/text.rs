@@ -1,0 +1,27 @@
+//! Text of several lines under construction.
+
+use std::fmt;
+
+/// Lines for people.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Text(String);
+
+impl Text {
+    /// Adds a line.
+    pub(crate) fn line(&mut self, line: fmt::Arguments<'_>) {
+        // Writing to a string has no way to fail.
+        let _ = fmt::Write::write_fmt(&mut self.0, line);
+        self.0.push('\n');
+    }
+
+    /// Adds a heading after an empty line.
+    pub(crate) fn heading(&mut self, heading: &str) {
+        self.line(format_args!("\n{heading}"));
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}

@@ -1,0 +1,128 @@
+//! Values of command-line options that need parsing of their own.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use redoubt_launch_digest::MAX_VCPUS;
+
+/// `NAME=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for Pair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            }),
+            _ => Err("expected NAME=VALUE".to_owned()),
+        }
+    }
+}
+
+/// `NAME=FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedFile {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+impl FromStr for NamedFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pair: Pair = text.parse().map_err(|_| "expected NAME=FILE".to_owned())?;
+        if pair.value.is_empty() {
+            return Err("expected NAME=FILE".to_owned());
+        }
+        Ok(Self {
+            name: pair.name,
+            path: pair.value.into(),
+        })
+    }
+}
+
+/// A number of vCPUs, or the numbers from one to another: `4`, `1..8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VcpuRange {
+    first: u32,
+    last: u32,
+}
+
+impl VcpuRange {
+    pub(crate) fn counts(self) -> impl Iterator<Item = u32> {
+        self.first..=self.last
+    }
+}
+
+impl FromStr for VcpuRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once("..").unwrap_or((text, text));
+        let number = |text: &str| {
+            text.trim_start_matches('=')
+                .parse::<u32>()
+                .ok()
+                .filter(|vcpus| (1..=MAX_VCPUS).contains(vcpus))
+                .ok_or_else(|| format!("expected a number from 1 to {MAX_VCPUS}, or a range 1..8"))
+        };
+        let range = Self {
+            first: number(first)?,
+            last: number(last)?,
+        };
+        if range.first > range.last {
+            return Err("the range is empty".to_owned());
+        }
+        Ok(range)
+    }
+}
+
+/// A number in decimal or, after `0x`, hexadecimal digits.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "expected a number such as 1 or 0x21".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_hold_their_ends() {
+        let counts = |text: &str| {
+            text.parse::<VcpuRange>()
+                .map(|range| range.counts().collect())
+        };
+        assert_eq!(counts("4"), Ok(vec![4]));
+        assert_eq!(counts("2..4"), Ok(vec![2, 3, 4]));
+        assert_eq!(counts("1..=2"), Ok(vec![1, 2]));
+        for text in ["", "0", "1025", "3..2", "a..b", "-1"] {
+            assert!(counts(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_decimal_or_hexadecimal() {
+        assert_eq!(number("33"), Ok(33));
+        assert_eq!(number("0x21"), Ok(33));
+        assert!(number("21h").is_err());
+    }
+
+    #[test]
+    fn the_value_of_a_pair_may_hold_equals_signs() {
+        let pair: Pair = "a=b=c".parse().unwrap();
+        assert_eq!((pair.name.as_str(), pair.value.as_str()), ("a", "b=c"));
+        assert!("=b".parse::<Pair>().is_err());
+        assert!("a".parse::<Pair>().is_err());
+    }
+}
