@@ -31,7 +31,9 @@ impl Health for Healthy {
     }
 }
 
-fn main() {
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> Outcome {
     for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
         let _ = fs::create_dir(target);
         mount(
@@ -40,18 +42,17 @@ fn main() {
             Some(kind),
             MsFlags::empty(),
             None::<&str>,
-        )
-        .unwrap();
+        )?;
     }
-    let cmdline = fs::read_to_string("/proc/cmdline").unwrap();
+    let cmdline = fs::read_to_string("/proc/cmdline")?;
     let mode = cmdline
         .split_whitespace()
         .find_map(|word| word.strip_prefix("test.mode="));
     match mode.unwrap_or("serve") {
-        "serve" => serve(),
+        "serve" => serve()?,
         "fatal" => {
-            say(&FatalLine::new("RDT-AGT-999", "the test wants it so").to_string());
-            nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_POWER_OFF).unwrap();
+            say(&FatalLine::new("RDT-AGT-999", "the test wants it so").to_string())?;
+            nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_POWER_OFF)?;
         }
         "panic" => std::process::exit(3),
         "memory" => {
@@ -61,25 +62,25 @@ fn main() {
             }
         }
         "reset" => {
-            nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT).unwrap();
+            nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT)?;
         }
         _ => std::thread::sleep(Duration::from_secs(3600)),
     }
+    Ok(())
 }
 
-fn serve() {
+fn serve() -> Outcome {
     for name in [
         "vsock",
         "vmw_vsock_virtio_transport_common",
         "vmw_vsock_virtio_transport",
     ] {
-        let module = File::open(format!("/modules/{name}.ko")).unwrap();
-        rustix::system::finit_module(&module, c"", 0).unwrap();
+        let module = File::open(format!("/modules/{name}.ko"))?;
+        rustix::system::finit_module(&module, c"", 0)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
-        .unwrap();
+        .build()?;
     runtime.block_on(async {
         let evidence = attester_for(AttesterKind::SimulatedSnp)
             .evidence(&[7; 64])
@@ -88,17 +89,16 @@ fn serve() {
             Ok(evidence) => format!("{:?}", evidence.report.report_data()[0]),
             Err(error) => error.to_string(),
         };
-        say(&StageLine::new(Stage::AgentUp, &detail).to_string());
+        say(&StageLine::new(Stage::AgentUp, &detail).to_string())?;
         let mut server = Server::new()
-            .bind("vsock://-1:1024")
-            .unwrap()
+            .bind("vsock://-1:1024")?
             .register_service(create_health(Arc::new(Healthy)));
-        server.start().await.unwrap();
-        std::future::pending::<()>().await;
-    });
+        server.start().await?;
+        std::future::pending::<Outcome>().await
+    })
 }
 
-fn say(line: &str) {
-    let mut console = File::options().write(true).open("/dev/console").unwrap();
-    writeln!(console, "{line}").unwrap();
+fn say(line: &str) -> std::io::Result<()> {
+    let mut console = File::options().write(true).open("/dev/console")?;
+    writeln!(console, "{line}")
 }

@@ -11,7 +11,7 @@ use crate::vsock::{GuestPorts, GuestStream};
 pub const AGENT_PORT: u32 = 1024;
 
 /// Pause between two tries to connect.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long one try may take. A connection request that reached a guest without a
 /// driver for its vsock device is never answered.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redoubt_launch_plan::LaunchPlan;
+use redoubt_launch_plan::{LaunchPlan, Protection, VsockPlan};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use ttrpc::asynchronous::Client;
@@ -14,9 +14,6 @@ use crate::process::ChildProcess;
 use crate::qmp::{Qmp, VmSigns};
 use crate::sandbox::VmExit;
 use crate::vsock::GuestPorts;
-
-/// How long the console may stay silent before the virtual CPU is looked at.
-const SILENCE_BEFORE_SAMPLES: Duration = Duration::from_millis(1500);
 
 /// Pause between two looks at the virtual CPU.
 const SAMPLE_PAUSE: Duration = Duration::from_millis(250);
@@ -68,7 +65,8 @@ impl Boot<'_> {
             exit = wait_optional(self.daemon) => self.daemon_exited(&exit),
             error = self.told_by_console(&mut signs) => error,
             () = guest_reset(&mut vm_signs) => self.guest_stopped("the guest reset itself"),
-            error = self.silence() => error,
+            error = self.stopped(self.qmp.signs()) => error,
+            error = self.firmware_stuck() => error,
             () = tokio::time::sleep(timeout) => self.timed_out(timeout),
         }
     }
@@ -120,37 +118,69 @@ impl Boot<'_> {
             .then_some(SandboxError::FirmwareBootedNothing { console })
     }
 
-    /// Watches a console that prints nothing: a firmware that refuses what it was given does so
-    /// without a word, in a loop without end.
-    async fn silence(&self) -> SandboxError {
+    /// Watches the first virtual CPU until the kernel runs.
+    ///
+    /// A firmware that refuses what it was given does so without a word, in a loop without end;
+    /// and a kernel that was told to be quiet shows only here that it runs.
+    async fn firmware_stuck(&self) -> SandboxError {
         let started = Instant::now();
-        tokio::time::sleep(SILENCE_BEFORE_SAMPLES).await;
-        let mut last: Option<String> = None;
+        let readable = !matches!(self.plan.protection, Protection::Snp { .. });
+        let mut last: Option<Registers> = None;
         let mut equal = 0;
-        while !self.console.signs().borrow().printed {
-            let registers = self
-                .qmp
-                .registers()
-                .await
-                .ok()
-                .and_then(|text| general_registers(&text));
+        loop {
+            tokio::time::sleep(SAMPLE_PAUSE).await;
+            let signs = self.console.signs().borrow().clone();
+            if signs.kernel_runs {
+                // From here on the console tells, and the end of the wait.
+                return std::future::pending().await;
+            }
+            if !readable {
+                if !signs.printed && started.elapsed() >= SILENCE_LIMIT {
+                    let seconds = SILENCE_LIMIT.as_secs();
+                    return self.refused(format!("it has printed nothing for {seconds} s"));
+                }
+                continue;
+            }
+            let registers = self.qmp.registers().await.ok();
+            let registers = registers.and_then(|text| Registers::parse(&text));
+            if registers.as_ref().is_some_and(Registers::in_kernel) {
+                self.console.kernel_runs();
+                continue;
+            }
             equal = if registers.is_some() && registers == last {
                 equal + 1
             } else {
                 0
             };
-            if equal >= EQUAL_SAMPLES {
-                return self.refused("it loops without end and has printed nothing".to_owned());
-            }
-            if registers.is_none() && started.elapsed() >= SILENCE_LIMIT {
-                let seconds = SILENCE_LIMIT.as_secs();
-                return self.refused(format!("it has printed nothing for {seconds} s"));
-            }
             last = registers;
-            tokio::time::sleep(SAMPLE_PAUSE).await;
+            if equal >= EQUAL_SAMPLES {
+                return if signs.printed {
+                    SandboxError::FirmwareBootedNothing {
+                        console: self.console.quote(),
+                    }
+                } else {
+                    self.refused("it loops without end and has printed nothing".to_owned())
+                };
+            }
         }
-        // Something was printed; from here on the lines tell.
-        std::future::pending().await
+    }
+
+    /// Waits for QEMU to stop the virtual CPUs of its own accord, as it does when it cannot go on.
+    async fn stopped(&self, mut signs: watch::Receiver<VmSigns>) -> SandboxError {
+        if signs.wait_for(|signs| signs.stops > 0).await.is_err() {
+            return std::future::pending().await;
+        }
+        match self.qmp.status().await {
+            // A shutdown or a reset: the end of QEMU follows.
+            Ok(status) if status == "shutdown" || status == "running" => {
+                std::future::pending().await
+            }
+            Ok(status) => SandboxError::CannotRun {
+                status,
+                stderr: self.qemu.first_error(),
+            },
+            Err(_) => std::future::pending().await,
+        }
     }
 
     fn refused(&self, evidence: String) -> SandboxError {
@@ -181,8 +211,8 @@ impl Boot<'_> {
 
     fn daemon_exited(&self, exit: &VmExit) -> SandboxError {
         let program = match &self.plan.vsock {
-            redoubt_launch_plan::VsockPlan::VhostUser { daemon } => daemon.clone(),
-            redoubt_launch_plan::VsockPlan::Vhost => std::path::PathBuf::new(),
+            VsockPlan::VhostUser { daemon } => daemon.clone(),
+            VsockPlan::Vhost => std::path::PathBuf::new(),
         };
         let stderr = self.daemon.map(ChildProcess::stderr).unwrap_or_default();
         SandboxError::VsockDaemonExited {
@@ -244,25 +274,34 @@ async fn guest_reset(signs: &mut watch::Receiver<VmSigns>) {
     }
 }
 
-/// The instruction pointer, flags and general registers of `info registers`; `None` where they
-/// are not there, all zero or held back.
-fn general_registers(text: &str) -> Option<String> {
-    let general: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with('R') && line.contains('='))
-        .collect();
-    let has_instruction_pointer = general.iter().any(|line| line.contains("RIP="));
-    let all_zero = general
-        .iter()
-        .flat_map(|line| line.split('=').skip(1))
-        .all(|value| {
-            value
-                .split_whitespace()
-                .next()
-                .is_none_or(|hex| hex.bytes().all(|b| b == b'0'))
-        });
-    (has_instruction_pointer && !all_zero).then(|| general.join("\n"))
+/// A moment of a virtual CPU, from QEMU's `info registers`.
+#[derive(Debug, PartialEq, Eq)]
+struct Registers {
+    instruction_pointer: u64,
+    /// All general registers and the flags, as text.
+    general: String,
+}
+
+impl Registers {
+    fn parse(text: &str) -> Option<Self> {
+        let general: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with('R') && line.contains('='))
+            .collect();
+        let general = general.join(" ");
+        let (_, after) = general.split_once("RIP=")?;
+        let instruction_pointer = u64::from_str_radix(after.split(' ').next()?, 16).ok()?;
+        Some(Self {
+            instruction_pointer,
+            general,
+        })
+    }
+
+    /// Linux runs in the upper half of the address space, the firmware never does.
+    fn in_kernel(&self) -> bool {
+        self.instruction_pointer >> 63 == 1
+    }
 }
 
 #[cfg(test)]
@@ -275,33 +314,30 @@ mod tests {
         ES =0030 0000000000000000 ffffffff 00cf9300 DPL=0 DS   [-WA]\nXMM00=00";
 
     #[test]
-    fn general_registers_tell_two_moments_apart() {
-        let first = general_registers(REGISTERS).unwrap();
-        assert!(first.contains("RIP=000000001ec6c148") && !first.contains("XMM"));
+    fn registers_tell_two_moments_apart() {
+        let first = Registers::parse(REGISTERS).unwrap();
+        assert_eq!(first.instruction_pointer, 0x1ec6_c148);
+        assert!(!first.general.contains("XMM") && !first.in_kernel());
         let later = REGISTERS.replace("RBX=0000000000000001", "RBX=0000000000000002");
-        assert_ne!(general_registers(&later), Some(first));
+        assert_ne!(Registers::parse(&later), Some(first));
     }
 
     #[test]
-    fn registers_that_cannot_be_read_are_no_evidence() {
-        let hidden: String = REGISTERS
-            .chars()
-            .map(|c| {
-                if c.is_ascii_digit() && c != '8' {
-                    '0'
-                } else {
-                    c
-                }
-            })
-            .collect();
-        assert!(
-            general_registers(&hidden.replace("1fe78ab0", "0")).is_some() || !hidden.is_empty()
-        );
-        assert_eq!(
-            general_registers("RAX=0000 RBX=0000\nRIP=0000 RFL=0000 [-------]"),
-            None
-        );
-        assert_eq!(general_registers("CPU#0\n"), None);
-        assert_eq!(general_registers(""), None);
+    fn a_kernel_is_known_by_its_addresses() {
+        let kernel = REGISTERS.replace("RIP=000000001ec6c148", "RIP=ffffffffb869864c");
+        assert!(Registers::parse(&kernel).unwrap().in_kernel());
+    }
+
+    #[test]
+    fn text_without_registers_is_no_evidence() {
+        for text in [
+            "",
+            "CPU#0\n",
+            "RAX=0000 RBX=0000",
+            "RIP= RFL=1",
+            "RIP=xyz RFL=1",
+        ] {
+            assert_eq!(Registers::parse(text), None, "{text:?}");
+        }
     }
 }

@@ -57,7 +57,7 @@ fn kill_all(state: &State, dir: &Path) -> Result<Vec<i32>, SandboxError> {
     for record in state.processes.iter().rev() {
         let unrecorded = processes_using(&record.program, dir);
         for process in record.process.into_iter().chain(unrecorded) {
-            if process.kill()? {
+            if process.kill()? && !killed.contains(&process.pid) {
                 killed.push(process.pid);
             }
         }

@@ -199,21 +199,37 @@ impl BootSigns {
 #[derive(Clone, Debug)]
 pub(crate) struct Console {
     kept: Arc<Mutex<VecDeque<u8>>>,
-    signs: watch::Receiver<BootSigns>,
+    signs: Arc<watch::Sender<BootSigns>>,
+    trail: Trail,
 }
 
 impl Console {
     /// Reads a console until its end on a task of its own.
     pub(crate) fn read(stream: impl AsyncRead + Unpin + Send + 'static, trail: Trail) -> Self {
         let kept = Arc::new(Mutex::new(VecDeque::new()));
-        let (signs_tx, signs) = watch::channel(BootSigns::default());
-        tokio::spawn(follow(stream, Arc::clone(&kept), signs_tx, trail));
-        Self { kept, signs }
+        let console = Self {
+            kept,
+            signs: Arc::new(watch::Sender::default()),
+            trail,
+        };
+        tokio::spawn(console.clone().follow(stream));
+        console
     }
 
     /// What the console has said, and each change of it.
     pub(crate) fn signs(&self) -> watch::Receiver<BootSigns> {
-        self.signs.clone()
+        self.signs.subscribe()
+    }
+
+    /// Notes that the kernel runs; the virtual CPU may show it before the console does.
+    pub(crate) fn kernel_runs(&self) {
+        let first = self
+            .signs
+            .send_if_modified(|signs| !std::mem::replace(&mut signs.kernel_runs, true));
+        if first {
+            self.trail
+                .record(Stage::KernelVerified, "the firmware started the kernel");
+        }
     }
 
     /// The last bytes, at most 64 KiB.
@@ -230,50 +246,43 @@ impl Console {
     pub(crate) fn quote(&self) -> String {
         quote(&self.bytes())
     }
-}
 
-async fn follow(
-    mut stream: impl AsyncRead + Unpin,
-    kept: Arc<Mutex<VecDeque<u8>>>,
-    signs: watch::Sender<BootSigns>,
-    trail: Trail,
-) {
-    let mut scanner = ConsoleScanner::new();
-    let mut buffer = vec![0_u8; 4096];
-    loop {
-        let count = match stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(count) => count,
-        };
-        let Some(bytes) = buffer.get(..count) else {
-            break;
-        };
-        {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.extend(bytes);
-            let excess = kept.len().saturating_sub(KEPT_BYTES);
-            kept.drain(..excess);
-        }
-        let events = scanner.feed(bytes);
-        for event in &events {
-            match event {
-                ConsoleEvent::KernelRunning => {
-                    trail.record(Stage::KernelVerified, "the firmware started the kernel");
-                }
-                ConsoleEvent::Stage(line) => trail.record(line.stage, &line.detail),
-                _ => {}
-            }
-        }
-        signs.send_if_modified(|signs| {
-            let changed = !signs.printed || !events.is_empty();
-            signs.printed = true;
+    async fn follow(self, mut stream: impl AsyncRead + Unpin) {
+        let mut scanner = ConsoleScanner::new();
+        let mut buffer = vec![0_u8; 4096];
+        loop {
+            let count = match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => count,
+            };
+            let bytes = buffer.get(..count).unwrap_or_default();
+            self.keep(bytes);
+            let events = scanner.feed(bytes);
             for event in &events {
-                signs.apply(event);
+                match event {
+                    ConsoleEvent::KernelRunning => self.kernel_runs(),
+                    ConsoleEvent::Stage(line) => self.trail.record(line.stage, &line.detail),
+                    _ => {}
+                }
             }
-            changed
-        });
+            self.signs.send_if_modified(|signs| {
+                let changed = !signs.printed || !events.is_empty();
+                signs.printed = true;
+                for event in &events {
+                    signs.apply(event);
+                }
+                changed
+            });
+        }
+        self.signs.send_modify(|signs| signs.closed = true);
     }
-    signs.send_modify(|signs| signs.closed = true);
+
+    fn keep(&self, bytes: &[u8]) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend(bytes);
+        let excess = kept.len().saturating_sub(KEPT_BYTES);
+        kept.drain(..excess);
+    }
 }
 
 /// The last lines of a console without terminal control, joined and bounded.
@@ -283,7 +292,7 @@ fn quote(bytes: &[u8]) -> String {
     let lines: Vec<&str> = plain
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.is_empty() && !is_dump(line))
         .collect();
     let last = lines
         .get(lines.len().saturating_sub(QUOTED_LINES)..)
@@ -294,6 +303,19 @@ fn quote(bytes: &[u8]) -> String {
     let joined = redoubt_errors::flatten(&last.join(" | "));
     let excess = joined.chars().count().saturating_sub(QUOTED_CHARS);
     joined.chars().skip(excess).collect()
+}
+
+/// True for the lines of register dumps and stack traces, which say nothing to a user.
+fn is_dump(line: &str) -> bool {
+    let is_number = |word: &str| word.len() >= 16 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let numbers = line
+        .split([' ', ','])
+        .filter(|word| is_number(word))
+        .count();
+    let is_frame = line
+        .split_once("+0x")
+        .is_some_and(|(_, rest)| rest.contains("/0x"));
+    numbers >= 2 || is_frame || line.ends_with("TASK>") || line.contains("] Kernel Offset: ")
 }
 
 /// Text without ECMA-48 control sequences (`ESC [ … final byte`).
@@ -417,6 +439,19 @@ mod tests {
         assert_eq!(quote(text.as_bytes()), "one | two  | ]0;title");
         assert_eq!(quote(CLEAR.as_bytes()), "(nothing)");
         assert_eq!(quote(&vec![b'a'; 5000]).len(), QUOTED_CHARS);
+    }
+
+    #[test]
+    fn quotes_of_a_panic_leave_out_its_dump() {
+        let text = "[    2.1] Kernel panic - not syncing: no init\n\
+            [    2.2] Call Trace:\n[    2.2]  <TASK>\n[    2.2]  panic+0x10/0x20\n\
+            [    2.3] RBP: 0000000000000000 R08: 0000000000000001\n\
+            [    2.4] Kernel Offset: 0x2200000 from 0xffffffff81000000\n[    2.5] Rebooting in 1 seconds..\n";
+        assert_eq!(
+            quote(text.as_bytes()),
+            "[    2.1] Kernel panic - not syncing: no init | [    2.2] Call Trace: | \
+             [    2.5] Rebooting in 1 seconds.."
+        );
     }
 
     proptest! {

@@ -90,6 +90,8 @@ pub enum SandboxError {
     },
     /// the simulated SEV-SNP needs a vsock device of its own, which the kernel's is not
     SimulationNeedsDaemon,
+    /// the simulated launch has an unusable id block: {0}
+    IdBlock(&'static str),
     /// cannot start the software PSP of the simulated SEV-SNP
     Simulation(#[source] SimulatorError),
     /// QEMU ended before the agent answered ({exit}): {stderr}
@@ -121,7 +123,14 @@ pub enum SandboxError {
         /// How long it had.
         timeout_ms: u64,
     },
-    /// the firmware refused kernel, initrd or command line (they differ from the measured ones); {evidence}; console: {console}
+    /// QEMU cannot go on with the virtual machine ({status}): {stderr}
+    CannotRun {
+        /// QEMU's name for the machine's status.
+        status: String,
+        /// What it wrote to standard error.
+        stderr: String,
+    },
+    /// the firmware refused kernel, initrd or command line (they differ from the measured ones): {evidence}; console: {console}
     FirmwareRefused {
         /// How this is known.
         evidence: String,
@@ -199,6 +208,8 @@ impl UserError for SandboxError {
             Self::VmGone { .. } => "RDT-VMM-022",
             Self::Unkillable { .. } => "RDT-VMM-023",
             Self::SimulationNeedsDaemon => "RDT-VMM-024",
+            Self::CannotRun { .. } => "RDT-VMM-025",
+            Self::IdBlock(_) => "RDT-VMM-026",
         })
     }
 
@@ -221,6 +232,9 @@ impl UserError for SandboxError {
                 "set hypervisor.qemu.vhost_user_vsock to the path of vhost-device-vsock"
             }
             Self::Simulation(_) => "create the identity with: redoubt simulator init DIR",
+            Self::CannotRun { .. } => {
+                "this host's KVM cannot run the guest: choose another host, or hypervisor.qemu.accelerator = \"tcg\""
+            }
             Self::FirmwareRefused { .. } => {
                 "compare the files on the host with those that were measured: redoubt explain"
             }

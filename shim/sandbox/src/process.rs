@@ -24,6 +24,9 @@ use crate::sys::{ChildNetwork, prepare_child};
 /// How much of a child's standard error is kept, in bytes.
 const STDERR_KEPT: usize = 4096;
 
+/// How much of it an error message quotes, in characters.
+const STDERR_QUOTED: usize = 800;
+
 /// How long a killed process may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -208,7 +211,25 @@ impl ChildProcess {
     /// The end of the child's standard error, on one line.
     pub(crate) fn stderr(&self) -> String {
         let bytes = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        one_line(&bytes)
+        let line = one_line(&bytes);
+        let excess = line.chars().count().saturating_sub(STDERR_QUOTED);
+        line.chars().skip(excess).collect()
+    }
+
+    /// The first line of the child's standard error that speaks of an error.
+    pub(crate) fn first_error(&self) -> String {
+        let bytes = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&bytes);
+        let line = text
+            .lines()
+            .find(|line| line.contains("error"))
+            .unwrap_or_default();
+        one_line(
+            line.chars()
+                .take(STDERR_QUOTED)
+                .collect::<String>()
+                .as_bytes(),
+        )
     }
 
     /// Kills the child and waits until it is reaped.
@@ -387,7 +408,7 @@ mod tests {
             }
         );
         assert!(child.stderr().ends_with("line-1999"));
-        assert!(child.stderr().len() <= STDERR_KEPT);
+        assert!(child.stderr().len() <= STDERR_QUOTED);
     }
 
     #[tokio::test]
@@ -437,7 +458,7 @@ mod tests {
     async fn a_process_is_found_by_a_path_it_was_given() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("x");
-        let mut with_path = spec("sleep 30; true");
+        let mut with_path = spec("kill -STOP $$");
         with_path.args.push(file.into());
         let child = ChildProcess::spawn(with_path).await.unwrap();
         assert_eq!(

@@ -30,8 +30,8 @@ pub(crate) struct VmSigns {
     pub(crate) shutdown: Option<String>,
     /// The guest reset itself where it should have ended.
     pub(crate) guest_reset: bool,
-    /// The guest's kernel announced a panic.
-    pub(crate) panicked: bool,
+    /// How often the virtual CPUs were stopped.
+    pub(crate) stops: u32,
 }
 
 /// A connection to QEMU's monitor.
@@ -99,6 +99,18 @@ impl Qmp {
         self.execute(qmp::cont {}, "cont").await.map(drop)
     }
 
+    /// What the virtual machine does, in QMP's words: `running`, `paused`, `internal-error`, …
+    pub(crate) async fn status(&self) -> Result<String, SandboxError> {
+        let status = self
+            .execute(qmp::query_status {}, "query-status")
+            .await?
+            .status;
+        Ok(serde_json::to_value(status)
+            .ok()
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_else(|| format!("{status:?}")))
+    }
+
     /// Ends QEMU.
     pub(crate) async fn quit(&self) -> Result<(), SandboxError> {
         self.execute(qmp::quit {}, "quit").await.map(drop)
@@ -150,7 +162,7 @@ fn note(signs: &mut VmSigns, event: &qmp::Event) {
                 .get_or_insert_with(|| format!("{:?}", data.reason));
         }
         qmp::Event::RESET { data, .. } => signs.guest_reset |= data.guest,
-        qmp::Event::GUEST_PANICKED { .. } => signs.panicked = true,
+        qmp::Event::STOP { .. } => signs.stops = signs.stops.saturating_add(1),
         _ => {}
     }
 }

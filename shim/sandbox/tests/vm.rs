@@ -3,6 +3,12 @@
 //! They need root, QEMU 10, `vhost-device-vsock` and the files that the project's set-up fetches,
 //! so they run only when asked for (`--run-ignored all`).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "the helpers of tests fail the test"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -84,17 +90,17 @@ impl Lab {
         let config = format!(
             "[hypervisor.qemu]\n\
              path = \"/usr/bin/qemu-system-x86_64\"\n\
-             kernel = {:?}\ninitrd = {:?}\nfirmware = {:?}\n\
+             kernel = \"{}\"\ninitrd = \"{}\"\nfirmware = \"{}\"\n\
              accelerator = \"tcg\"\nconfidential_guest = true\nsev_snp_guest = true\n\
-             snp_simulation = {:?}\nvhost_user_vsock = {:?}\ndisable_vhost_net = true\n\
+             snp_simulation = \"{}\"\nvhost_user_vsock = \"{}\"\ndisable_vhost_net = true\n\
              default_memory = 512\nkernel_params = \"test.mode={mode}\"\n\
-             [runtime]\ntrail_path = {:?}\n",
-            assets.join("vmlinuz"),
-            self.path("initrd"),
-            assets.join("OVMF.amdsev.fd"),
-            self.path("psp"),
-            vsock_daemon(),
-            self.path("trail"),
+             [runtime]\ntrail_path = \"{}\"\n",
+            assets.join("vmlinuz").display(),
+            self.path("initrd").display(),
+            assets.join("OVMF.amdsev.fd").display(),
+            self.path("psp").display(),
+            vsock_daemon().display(),
+            self.path("trail").display(),
         );
         let file = self.path("configuration.toml");
         fs::write(&file, config).unwrap();
@@ -208,7 +214,7 @@ async fn a_killed_qemu_is_noticed_at_once() {
         .unwrap();
     assert_eq!(exit.signal, Some(9));
     let error = sandbox.vm_gone().unwrap();
-    insta::assert_snapshot!(OneLine(&error), @"");
+    insta::assert_snapshot!(OneLine(&error), @"[RDT-VMM-022] the virtual machine is gone (killed by signal 9)");
     sandbox.stop().await.unwrap();
     lab.assert_clean();
 }
@@ -222,7 +228,7 @@ async fn an_initrd_other_than_the_measured_one_is_refused_by_the_firmware() {
     *initrd.last_mut().unwrap() ^= 1;
     fs::write(lab.path("initrd"), initrd).unwrap();
     let error = lab.refusal(plan).await;
-    insta::assert_snapshot!(OneLine(&error), @"");
+    insta::assert_snapshot!(OneLine(&error), @"[RDT-VMM-016] the firmware refused kernel, initrd or command line (they differ from the measured ones): it loops without end and has printed nothing; console: (nothing) (hint: compare the files on the host with those that were measured: redoubt explain)");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,7 +288,7 @@ async fn a_panic_is_quoted() {
 async fn the_agent_s_last_words_are_the_error() {
     let lab = Lab::new();
     let error = lab.refusal(lab.plan("fatal")).await;
-    insta::assert_snapshot!(OneLine(&error), @"");
+    insta::assert_snapshot!(OneLine(&error), @"[RDT-VMM-020] the guest agent gave up: RDT-AGT-999 the test wants it so");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,7 +319,25 @@ async fn what_qemu_says_before_it_ends_is_the_error() {
     let mut plan = lab.plan("serve");
     plan.cpu_model = "nonsense".to_owned();
     let error = lab.refusal(plan).await;
-    insta::assert_snapshot!(OneLine(&error), @"");
+    insta::assert_snapshot!(OneLine(&error), @"[RDT-VMM-012] QEMU ended before the agent answered (exit status 1): qemu-system-x86_64: unable to find CPU model 'nonsense'");
+}
+
+/// Some hosts offer `/dev/kvm`, create virtual machines and then cannot run them.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts QEMU; needs a host whose KVM works in part"]
+async fn a_kvm_that_gives_up_is_told_from_a_firmware_that_refuses() {
+    let lab = Lab::new();
+    let mut plan = lab.plan("serve");
+    plan.accelerator = redoubt_launch_plan::Accelerator::Kvm;
+    plan.cpu_model = "max".to_owned();
+    let error = lab.refusal(plan).await;
+    assert!(
+        matches!(
+            error,
+            SandboxError::CannotRun { .. } | SandboxError::QemuExited { .. }
+        ),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -324,7 +348,7 @@ async fn a_vsock_daemon_that_does_not_listen_is_named() {
     let daemon = PathBuf::from("/bin/false");
     plan.vsock = redoubt_launch_plan::VsockPlan::VhostUser { daemon };
     let error = lab.refusal(plan).await;
-    insta::assert_snapshot!(OneLine(&error), @"");
+    insta::assert_snapshot!(OneLine(&error), @"[RDT-VMM-009] the vsock daemon /bin/false ended (exit status 1): nothing on standard error");
 }
 
 /// Plays the shim that is killed: launches, then waits for its end.

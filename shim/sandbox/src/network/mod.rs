@@ -2,7 +2,6 @@
 //! what the agent is told about it.
 
 mod error;
-mod messages;
 mod model;
 mod netns;
 mod scan;
