@@ -133,9 +133,14 @@ impl TeeKeyPair {
 
     /// Takes a secret scalar of 32 bytes, big-endian.
     pub fn from_secret_bytes(bytes: &[u8]) -> Result<Self, KbsProtocolError> {
+        let refuse = || KbsProtocolError::UnusableKey("its secret is not a scalar of 32 bytes");
+        // The library would pad a shorter secret.
+        if bytes.len() != COORDINATE_BYTES {
+            return Err(refuse());
+        }
         p256::SecretKey::from_slice(bytes)
             .map(Self)
-            .map_err(|_| KbsProtocolError::UnusableKey("its secret scalar is out of range"))
+            .map_err(|_| refuse())
     }
 
     /// The public half.
