@@ -8,6 +8,8 @@ mod pax;
 mod sparse;
 mod stream;
 mod tar_reader;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use extractor::{extract, is_whiteout};
 pub(crate) use metadata::OPAQUE_XATTR;
