@@ -33,6 +33,7 @@ mod rootfs;
 mod spec;
 mod stats;
 mod sys;
+mod sysctl;
 mod terminal;
 
 pub use boot::make_root_movable;

@@ -26,10 +26,10 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 
 pub(crate) type Test = fn(Arc<Lab>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Gives this program mounts of its own. No thread may exist yet.
+/// Gives this program mounts and a network of its own. No thread may exist yet.
 pub(crate) fn isolate() -> io::Result<()> {
     let nothing = None::<&str>;
-    unshare(CloneFlags::CLONE_NEWNS)?;
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
     mount(
         nothing,
         "/",

@@ -18,6 +18,7 @@ tests![
     a_missing_working_folder_is_made,
     the_workload_inherits_nothing_of_the_agent,
     containerds_default_specification_runs,
+    network_settings_reach_the_shared_network,
     a_paused_container_stands_still,
     removing_ends_every_process_and_leaves_nothing,
     many_added_processes_leave_no_file_and_are_forgotten_in_time,
@@ -216,6 +217,15 @@ async fn containerds_default_specification_runs(lab: Arc<Lab>) {
     ];
     assert_eq!(lines, expected, "{output}");
     assert_eq!(lab.manager.wait(&init(&id)).await.unwrap().code(), 0);
+}
+
+async fn network_settings_reach_the_shared_network(lab: Arc<Lab>) {
+    let name = "net.ipv4.ip_unprivileged_port_start";
+    let script = shell("cat /proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let id = lab
+        .start("c", with(script, "/linux/sysctl", json!({name: "77"})))
+        .await;
+    assert_eq!(lab.output(&init(&id)).await, "77\n");
 }
 
 async fn a_paused_container_stands_still(lab: Arc<Lab>) {
