@@ -34,7 +34,7 @@ impl Failure {
             "FW" | "DIG" | "INIT" | "GIMG" => 4,
             "EVD" | "VER" | "SIM" => 5,
             "KBP" | "KBC" | "KBS" => 6,
-            "ENC" | "IMG" => 7,
+            "ENC" | "IMG" => 20,
             _ => 1,
         })
     }

@@ -6,13 +6,17 @@
 )]
 
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use redoubt_image_offload::host::{
-    BrokerKey, EncryptRequest, ImageLocation, PushTarget, encrypt_image,
+    BrokerKey, EncryptRequest, ImageLocation, PushTarget, encrypt_image, pull_to_directory,
 };
-use redoubt_image_offload::{Platform, RegistryOptions, TrustRoots};
-use redoubt_ocicrypt::PublicKey;
+use redoubt_image_offload::{
+    Platform, PullEvent, PullObserver, PullOptions, RegistryOptions, StaticKeys, TrustRoots,
+};
+use redoubt_ocicrypt::{PrivateKey, PublicKey};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -27,6 +31,40 @@ use crate::values::NamedFile;
 pub(crate) enum ImageCommand {
     /// Encrypt an image's layers and write or push the result.
     Encrypt(EncryptArgs),
+    /// Pull an image as a guest does, and unpack it into a directory.
+    Pull(PullArgs),
+}
+
+/// How the registry is reached.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArgs {
+    /// Speak plain HTTP with the registry.
+    #[arg(long)]
+    plain_http: bool,
+    /// Further root certificate (PEM) for the registry; may be given several times.
+    #[arg(long = "ca", value_name = "FILE")]
+    authorities: Vec<PathBuf>,
+}
+
+impl RegistryArgs {
+    /// The options for one registry, `HOST[:PORT]`.
+    fn options(&self, registry: Option<&str>) -> Result<RegistryOptions, Failure> {
+        let mut authorities = Vec::new();
+        for path in &self.authorities {
+            authorities.push(files::read_text(path)?);
+        }
+        let trust = if authorities.is_empty() {
+            TrustRoots::Public
+        } else {
+            TrustRoots::PublicAnd(authorities)
+        };
+        let insecure = registry.filter(|_| self.plain_http).map(str::to_owned);
+        Ok(RegistryOptions {
+            trust,
+            insecure: insecure.into_iter().collect(),
+            ..RegistryOptions::default()
+        })
+    }
 }
 
 /// An image to encrypt.
@@ -46,12 +84,46 @@ pub(crate) struct EncryptArgs {
         required_unless_present = "key"
     )]
     recipients: Vec<PathBuf>,
-    /// Speak plain HTTP with the registry.
-    #[arg(long)]
-    plain_http: bool,
-    /// Further root certificate (PEM) for the registry; may be given several times.
-    #[arg(long = "ca", value_name = "FILE")]
-    authorities: Vec<PathBuf>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// An image to pull.
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// Image by digest: HOST:PORT/NAME@sha256:….
+    reference: String,
+    /// Directory for config.json and rootfs/; must be empty or absent.
+    #[arg(long, value_name = "DIR")]
+    dest: PathBuf,
+    /// Key: a file with an EC P-256 private key, or KID=FILE with the 32 bytes of a broker key;
+    /// may be given several times.
+    #[arg(long = "key", value_name = "FILE|KID=FILE")]
+    keys: Vec<PullKey>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// A key to open layers with.
+#[derive(Clone, Debug)]
+pub(crate) enum PullKey {
+    Private(PathBuf),
+    Broker(NamedFile),
+}
+
+impl FromStr for PullKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Key ids of a broker are URIs; anything else is the name of a file.
+        if text
+            .split_once('=')
+            .is_some_and(|(kid, _)| kid.contains("://"))
+        {
+            return text.parse().map(Self::Broker);
+        }
+        Ok(Self::Private(text.into()))
+    }
 }
 
 #[derive(Serialize)]
@@ -63,20 +135,94 @@ struct Encrypted {
 
 impl ImageCommand {
     pub(super) fn run(self, printer: Printer) -> Result<(), Failure> {
-        let Self::Encrypt(args) = self;
-        let request = args.request()?;
-        let made = runtime::runtime()?.block_on(encrypt_image(&request))?;
-        let encrypted = Encrypted {
-            manifest_digest: made.manifest_digest.to_string(),
-            layers: made.layers,
-            layer_bytes: made.layer_bytes,
-        };
-        printer.result(&encrypted, || {
-            format!(
-                "{}\n{} layers, {} bytes encrypted\n",
-                encrypted.manifest_digest, encrypted.layers, encrypted.layer_bytes
-            )
-        })
+        match self {
+            Self::Encrypt(args) => encrypt(args, printer),
+            Self::Pull(args) => pull(&args, printer),
+        }
+    }
+}
+
+fn encrypt(args: EncryptArgs, printer: Printer) -> Result<(), Failure> {
+    let request = args.request()?;
+    let made = runtime::runtime()?.block_on(encrypt_image(&request))?;
+    let encrypted = Encrypted {
+        manifest_digest: made.manifest_digest.to_string(),
+        layers: made.layers,
+        layer_bytes: made.layer_bytes,
+    };
+    printer.result(&encrypted, || {
+        format!(
+            "{}\n{} layers, {} bytes encrypted\n",
+            encrypted.manifest_digest, encrypted.layers, encrypted.layer_bytes
+        )
+    })
+}
+
+#[derive(Serialize)]
+struct Pulled {
+    manifest_digest: String,
+    rootfs: PathBuf,
+    config: PathBuf,
+    elapsed_ms: u128,
+}
+
+fn pull(args: &PullArgs, printer: Printer) -> Result<(), Failure> {
+    let started = Instant::now();
+    // The spelling of other tools is welcome too.
+    let reference = args
+        .reference
+        .strip_prefix("docker://")
+        .unwrap_or(&args.reference);
+    let registry = reference.split('/').next();
+    let mut options = PullOptions {
+        registries: args.registry.options(registry)?,
+        ..PullOptions::default()
+    };
+    let mut keys = StaticKeys::none();
+    for key in &args.keys {
+        match key {
+            PullKey::Private(path) => {
+                let bytes = Zeroizing::new(files::read(path)?);
+                options.private_keys.push(PrivateKey::parse(&bytes)?);
+            }
+            PullKey::Broker(NamedFile { name, path }) => {
+                keys = keys.with(name.as_str(), Zeroizing::new(files::read(path)?));
+            }
+        }
+    }
+    let pulling = pull_to_directory(&args.dest, reference, &options, &keys, &Remarks(printer));
+    let image = runtime::runtime()?.block_on(pulling)?;
+    let pulled = Pulled {
+        manifest_digest: image.manifest_digest.to_string(),
+        rootfs: image.rootfs,
+        config: image.config,
+        elapsed_ms: started.elapsed().as_millis(),
+    };
+    printer.result(&pulled, || {
+        format!(
+            "{}\nunpacked to {} in {} ms\n",
+            pulled.manifest_digest,
+            pulled.rootfs.display(),
+            pulled.elapsed_ms
+        )
+    })
+}
+
+/// Tells of attempts that are repeated; the rest is in the result.
+struct Remarks(Printer);
+
+impl PullObserver for Remarks {
+    fn event(&self, event: PullEvent) {
+        if let PullEvent::Retrying {
+            what,
+            attempt,
+            reason,
+            ..
+        } = event
+        {
+            self.0
+                .remark(&format!("attempt {attempt} for {what} failed: {reason}"));
+        }
     }
 }
 
@@ -93,24 +239,11 @@ impl EncryptArgs {
         for path in &self.recipients {
             public_keys.push(PublicKey::parse(&files::read(path)?)?);
         }
-        let mut authorities = Vec::new();
-        for path in &self.authorities {
-            authorities.push(files::read_text(path)?);
-        }
-        let trust = if authorities.is_empty() {
-            TrustRoots::Public
-        } else {
-            TrustRoots::PublicAnd(authorities)
+        let registry = match &self.destination {
+            ImageLocation::Registry { registry, .. } => Some(registry.as_str()),
+            ImageLocation::Layout { .. } => None,
         };
-        let insecure = match &self.destination {
-            ImageLocation::Registry { registry, .. } if self.plain_http => vec![registry.clone()],
-            _ => Vec::new(),
-        };
-        let registries = RegistryOptions {
-            trust,
-            insecure,
-            ..RegistryOptions::default()
-        };
+        let registries = self.registry.options(registry)?;
         Ok(EncryptRequest {
             source: self.source,
             destination: self.destination,

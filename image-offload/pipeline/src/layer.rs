@@ -113,10 +113,10 @@ impl LayerContext<'_> {
         } else {
             None
         };
-        let path = self.staging.path().join(format!("{index}.blob"));
+        let name = format!("{index}.blob");
         let blob = self
             .registry
-            .stage_blob(descriptor, path, &progress.received)
+            .stage_blob(descriptor, self.staging, &name, &progress.received)
             .await?;
         let digest = descriptor.digest;
         self.observer.event(PullEvent::LayerVerified {

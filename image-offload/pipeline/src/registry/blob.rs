@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::digest::{Digest, Hasher};
 use crate::errors::ImageError;
 use crate::image::Descriptor;
+use crate::staging::Staging;
 
 use super::client::Registry;
 use super::retry::Failure;
@@ -43,9 +44,15 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(path: PathBuf) -> Self {
+    /// The staging directory lives at least as long as the thread: also when
+    /// the pull is given up, nothing is written into a directory that goes.
+    fn start(path: PathBuf, staging: Staging) -> Self {
         let (pieces, received) = mpsc::channel(QUEUE);
-        let task = tokio::task::spawn_blocking(move || write_pieces(&path, received));
+        let task = tokio::task::spawn_blocking(move || {
+            let result = write_pieces(&path, received);
+            drop(staging);
+            result
+        });
         Self { pieces, task }
     }
 
@@ -106,12 +113,14 @@ impl Registry<'_> {
     pub(crate) async fn stage_blob(
         &self,
         descriptor: &Descriptor,
-        path: PathBuf,
+        staging: &Staging,
+        name: &str,
         received: &AtomicU64,
     ) -> Result<StagedBlob, ImageError> {
+        let path = staging.path().join(name);
         let what = format!("blob {}", descriptor.digest);
         let url = self.url(&format!("blobs/{}", descriptor.digest))?;
-        let writer = Writer::start(path.clone());
+        let writer = Writer::start(path.clone(), staging.clone());
         let (mut attempt, mut counted_from) = (1, 0);
         loop {
             match self.transfer(&url, descriptor, &writer, received).await {
