@@ -70,12 +70,8 @@ fn main() -> Outcome {
 }
 
 fn serve() -> Outcome {
-    for name in [
-        "vsock",
-        "vmw_vsock_virtio_transport_common",
-        "vmw_vsock_virtio_transport",
-    ] {
-        let module = File::open(format!("/modules/{name}.ko"))?;
+    for number in 0..6 {
+        let module = File::open(format!("/modules/{number}.ko"))?;
         rustix::system::finit_module(&module, c"", 0)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -86,7 +82,11 @@ fn serve() -> Outcome {
             .evidence(&[7; 64])
             .await;
         let detail = match evidence {
-            Ok(evidence) => format!("{:?}", evidence.report.report_data()[0]),
+            Ok(evidence) => format!(
+                "report {:?}, {}",
+                evidence.report.report_data()[0],
+                interface()
+            ),
             Err(error) => error.to_string(),
         };
         say(&StageLine::new(Stage::AgentUp, &detail).to_string())?;
@@ -96,6 +96,21 @@ fn serve() -> Outcome {
         server.start().await?;
         std::future::pending::<Outcome>().await
     })
+}
+
+/// The Ethernet address of the first network card.
+fn interface() -> String {
+    let found = fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .find_map(|entry| {
+            let path = entry.ok()?.path();
+            let is_card = path.join("device").exists();
+            fs::read_to_string(path.join("address"))
+                .ok()
+                .filter(|_| is_card)
+        });
+    format!("interface {}", found.unwrap_or_default().trim())
 }
 
 fn say(line: &str) -> std::io::Result<()> {

@@ -1,11 +1,16 @@
 //! Undoing a sandbox whose shim is gone, from its state directory alone.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::SandboxError;
 use crate::network;
 use crate::process::processes_using;
 use crate::state::{self, State, read_state};
+
+/// How long a killed shim may take to be gone. One that lives is cleaned up after all the same:
+/// whoever asks for the cleanup has given it up.
+const OWNER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a cleanup found to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +57,10 @@ fn kill_all(state: &State, dir: &Path) -> Result<Vec<i32>, SandboxError> {
     if state.boot_id != state::boot_id() {
         // The machine was started anew: nothing of that time runs.
         return Ok(Vec::new());
+    }
+    if let Some(owner) = state.owner {
+        // A shim that is being killed may create one thing more before it is gone.
+        owner.wait_unless_own(OWNER_TIMEOUT);
     }
     let mut killed = Vec::new();
     for record in state.processes.iter().rev() {

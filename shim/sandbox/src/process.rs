@@ -56,6 +56,15 @@ impl ProcessRef {
         (Self::of(self.pid).ok()? == self).then_some(pidfd)
     }
 
+    /// Waits for the end of the process, unless it is this one.
+    pub(crate) fn wait_unless_own(self, timeout: Duration) {
+        if u32::try_from(self.pid) != Ok(std::process::id())
+            && let Some(pidfd) = self.open()
+        {
+            wait_pidfd(&pidfd, timeout);
+        }
+    }
+
     /// Kills the process and waits until it is gone; true when there was something to kill.
     pub(crate) fn kill(self) -> Result<bool, SandboxError> {
         let Some(pidfd) = self.open() else {

@@ -43,11 +43,71 @@ fn vsock_daemon() -> PathBuf {
         .map_or_else(|| "/opt/vdv/bin/vhost-device-vsock".into(), PathBuf::from)
 }
 
-fn module(name: &str) -> Entry {
-    let path = assets().join(format!("modules/kernel/net/vmw_vsock/{name}.ko.xz"));
+/// The modules of the guest in the order in which it loads them.
+const MODULES: [&str; 6] = [
+    "net/vmw_vsock/vsock",
+    "net/vmw_vsock/vmw_vsock_virtio_transport_common",
+    "net/vmw_vsock/vmw_vsock_virtio_transport",
+    "net/core/failover",
+    "drivers/net/net_failover",
+    "drivers/net/virtio_net",
+];
+
+fn module((number, path): (usize, &&str)) -> Entry {
+    let path = assets().join(format!("modules/kernel/{path}.ko.xz"));
     let output = Command::new("xz").arg("-dc").arg(&path).output().unwrap();
     assert!(output.status.success(), "{}", path.display());
-    Entry::file(&format!("modules/{name}.ko"), 0o644, output.stdout)
+    Entry::file(&format!("modules/{number}.ko"), 0o644, output.stdout)
+}
+
+/// A pod's namespace with one interface, whose other end has no address.
+struct Pod {
+    netns: String,
+}
+
+const POD_MAC: &str = "02:00:00:00:00:01";
+
+impl Pod {
+    fn new() -> Self {
+        let netns = format!("rdtvm{}", std::process::id());
+        ip(&format!("netns add {netns}"));
+        let pod = Self { netns };
+        pod.ip(&format!(
+            "link add eth0 address {POD_MAC} type veth peer name eth0p"
+        ));
+        pod.ip("addr add 10.9.8.2/24 dev eth0");
+        pod.ip("link set eth0 up");
+        pod
+    }
+
+    fn ip(&self, args: &str) -> String {
+        ip(&format!("-n {} {args}", self.netns))
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.netns)
+    }
+
+    fn assert_untouched(&self) {
+        let qdiscs = ip(&format!("netns exec {} tc qdisc show", self.netns));
+        assert!(!qdiscs.contains("ingress"), "{qdiscs}");
+        let links = self.ip("-o link");
+        assert!(!links.contains("tap0_kata"), "{links}");
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        ip(&format!("netns del {}", self.netns));
+    }
+}
+
+fn ip(args: &str) -> String {
+    let output = Command::new("ip")
+        .args(args.split_whitespace())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 impl Lab {
@@ -64,13 +124,7 @@ impl Lab {
             .join("examples/guest_init");
         let mut entries = vec![Entry::file("init", 0o755, fs::read(init).unwrap())];
         entries.push(Entry::directory("modules"));
-        for name in [
-            "vsock",
-            "vmw_vsock_virtio_transport_common",
-            "vmw_vsock_virtio_transport",
-        ] {
-            entries.push(module(name));
-        }
+        entries.extend(MODULES.iter().enumerate().map(module));
         fs::write(lab.path("initrd"), write_newc(&entries).unwrap()).unwrap();
         let identity = SimulatedIdentity::generate_with(RsaBits::Rsa2048).unwrap();
         identity.store(&lab.path("psp")).unwrap();
@@ -161,9 +215,11 @@ impl Lab {
 #[ignore = "boots a virtual machine"]
 async fn a_good_launch_ends_in_an_agent_that_answers_and_leaves_nothing_when_stopped() {
     let lab = Lab::new();
-    let sandbox = Sandbox::launch(lab.request(lab.plan("serve")))
-        .await
-        .unwrap();
+    let pod = Pod::new();
+    let mut request = lab.request(lab.plan("serve"));
+    request.netns = Some(pod.path());
+    let sandbox = Sandbox::launch(request).await.unwrap();
+    assert_eq!(sandbox.network().interfaces.len(), 1);
     let health = HealthClient::new(sandbox.agent());
     let context = ttrpc::context::with_timeout(5_000_000_000);
     let version = health.version(context, &CheckRequest::new()).await.unwrap();
@@ -188,14 +244,16 @@ async fn a_good_launch_ends_in_an_agent_that_answers_and_leaves_nothing_when_sto
             "agent-up"
         ]
     );
-    // The guest's report carries what the guest asked for: the software PSP answered.
+    // The guest's report carries what it asked for: the software PSP answered. And the guest
+    // has the pod's interface.
     assert!(
-        trail.lines().last().unwrap().contains("\"detail\":\"7\""),
+        trail.contains(&format!("report 7, interface {POD_MAC}")),
         "{trail}"
     );
 
     sandbox.stop().await.unwrap();
     lab.assert_clean();
+    pod.assert_untouched();
     sandbox.stop().await.unwrap();
     assert!(sandbox.vm_gone().is_some());
 }
@@ -367,32 +425,17 @@ async fn play_a_shim_that_is_killed() {
     std::future::pending::<()>().await;
 }
 
-fn ip(args: &str) -> String {
-    let output = Command::new("ip")
-        .args(args.split_whitespace())
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "boots virtual machines"]
 async fn a_killed_shim_leaves_what_cleanup_removes() {
     let lab = Lab::new();
-    let netns = format!("rdtvm{}", std::process::id());
-    ip(&format!("netns add {netns}"));
-    ip(&format!(
-        "-n {netns} link add eth0 type veth peer name eth0p"
-    ));
-    ip(&format!("-n {netns} addr add 10.9.8.2/24 dev eth0"));
-    ip(&format!("-n {netns} link set eth0 up"));
-    // The other end is an interface without address, which is none of the guest's.
+    let pod = Pod::new();
     fs::write(
         lab.path("plan"),
         serde_json::to_vec(&lab.plan("serve")).unwrap(),
     )
     .unwrap();
-    fs::write(lab.path("netns"), &netns).unwrap();
+    fs::write(lab.path("netns"), &pod.netns).unwrap();
     let mut complete = 0;
     for after_ms in [0, 20, 40, 60, 90, 130, 200, 400, 900, 9000] {
         let mut shim = Command::new(std::env::current_exe().unwrap())
@@ -415,14 +458,10 @@ async fn a_killed_shim_leaves_what_cleanup_removes() {
         let report = cleanup_from_disk(&state_dir).await.unwrap();
         assert!(report.found);
         lab.assert_clean();
-        let qdiscs = ip(&format!("netns exec {netns} tc qdisc show"));
-        let links = ip(&format!("-n {netns} -o link"));
         println!("killed after {after_ms} ms: {report:?}");
-        assert!(!qdiscs.contains("ingress"), "{qdiscs}");
-        assert!(!links.contains("tap0_kata"), "{links}");
+        pod.assert_untouched();
         assert!(!cleanup_from_disk(&state_dir).await.unwrap().found);
         complete += 1;
     }
-    ip(&format!("netns del {netns}"));
     assert_eq!(complete, 10);
 }
