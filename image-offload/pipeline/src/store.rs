@@ -299,9 +299,9 @@ impl Pull<'_> {
             0 => PARALLEL_LAYERS,
             count => count,
         };
-        let mut results = stream::iter(jobs)
-            .map(|job| context.prepare(job))
-            .buffer_unordered(parallel);
+        // Collected first: a closure kept across an await makes the future not `Send`.
+        let steps: Vec<_> = jobs.iter().map(|job| context.prepare(job)).collect();
+        let mut results = stream::iter(steps).buffer_unordered(parallel);
         let mut prepared = Vec::with_capacity(jobs.len());
         let mut failure = None;
         while let Some(result) = results.next().await {
