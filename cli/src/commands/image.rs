@@ -190,7 +190,8 @@ fn pull(args: &PullArgs, printer: Printer) -> Result<(), Failure> {
             }
         }
     }
-    let pulling = pull_to_directory(&args.dest, reference, &options, &keys, &Remarks(printer));
+    let observer = Remarks(printer);
+    let pulling = pull_to_directory(&args.dest, reference, &options, &keys, &observer);
     let image = runtime::runtime()?.block_on(pulling)?;
     let pulled = Pulled {
         manifest_digest: image.manifest_digest.to_string(),
