@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::Arc;
 
 use redoubt_agent_api::stage::Stage;
 use redoubt_launch_plan::{
@@ -141,7 +142,7 @@ async fn build(
     resources.dir.process_started(Role::Qemu, qemu_process)?;
 
     let qmp = negotiate(qmp_stream, qemu).await?;
-    let qmp = resources.qmp.insert(qmp);
+    let qmp = resources.qmp.insert(Arc::new(qmp));
     trail.record(Stage::QemuStarted, &format!("pid {}", qemu_process.pid));
 
     let daemon = resources.daemon.as_ref();
@@ -154,6 +155,7 @@ async fn build(
         daemon,
     };
     let client = boot.agent().await?;
+    tokio::spawn(Arc::clone(qmp).end_when_broken());
     Ok(Live {
         ports,
         console,

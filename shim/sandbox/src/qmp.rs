@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -52,6 +53,28 @@ impl Qmp {
     /// Negotiates on a fresh connection.
     pub(crate) async fn negotiate(stream: UnixStream) -> Result<Self, SandboxError> {
         Self::negotiate_within(TIMEOUT, stream).await
+    }
+
+    /// Ends QEMU when it stops a virtual machine that it cannot go on with: otherwise the machine
+    /// would stand still for ever and nobody would be told. Resolves when QEMU is gone.
+    pub(crate) async fn end_when_broken(self: Arc<Self>) {
+        let mut signs = self.signs();
+        let mut seen = 0;
+        while let Ok(stops) = signs
+            .wait_for(|signs| signs.stops > seen)
+            .await
+            .map(|s| s.stops)
+        {
+            seen = stops;
+            if self
+                .status()
+                .await
+                .is_ok_and(|status| status == "internal-error")
+            {
+                tracing::error!("QEMU cannot go on with the virtual machine; it is ended");
+                let _ = self.quit().await;
+            }
+        }
     }
 
     async fn negotiate_within(timeout: Duration, stream: UnixStream) -> Result<Self, SandboxError> {
@@ -262,6 +285,35 @@ mod tests {
             })
         ));
         qmp.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_broke_is_ended_and_a_paused_one_is_not() {
+        const STOPPED: &str = "{\"timestamp\":{\"seconds\":1,\"microseconds\":2},\"event\":\"STOP\"}\r\n{\"return\":{}}\r\n";
+        const PAUSED: &str =
+            "{\"return\":{\"status\":\"paused\",\"singlestep\":false,\"running\":false}}\r\n";
+        const BROKEN: &str = "{\"return\":{\"status\":\"internal-error\",\"singlestep\":false,\"running\":false}}\r\n";
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let monitor = tokio::spawn(async move {
+            let (read, mut write) = theirs.into_split();
+            write.write_all(GREETING.as_bytes()).await.unwrap();
+            let mut lines = BufReader::new(read).lines();
+            let mut commands = Vec::new();
+            for answer in [DONE, STOPPED, PAUSED, STOPPED, BROKEN, DONE] {
+                commands.push(lines.next_line().await.unwrap().unwrap());
+                write.write_all(answer.as_bytes()).await.unwrap();
+            }
+            commands
+        });
+        let qmp = Arc::new(Qmp::negotiate(ours).await.unwrap());
+        let watch = tokio::spawn(Arc::clone(&qmp).end_when_broken());
+        qmp.stop().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        qmp.stop().await.unwrap();
+        let commands = monitor.await.unwrap();
+        assert!(commands[5].contains("\"quit\""), "{commands:?}");
+        drop(qmp);
+        watch.await.unwrap();
     }
 
     #[tokio::test]

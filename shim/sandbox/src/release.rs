@@ -1,5 +1,6 @@
 //! What a sandbox holds on the host, and giving it back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -21,7 +22,7 @@ pub(crate) struct Resources {
     pub(crate) psp: Option<JoinHandle<()>>,
     pub(crate) daemon: Option<ChildProcess>,
     pub(crate) qemu: Option<ChildProcess>,
-    pub(crate) qmp: Option<Qmp>,
+    pub(crate) qmp: Option<Arc<Qmp>>,
     released: Mutex<bool>,
 }
 
