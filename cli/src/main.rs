@@ -21,9 +21,13 @@ use clap::Parser;
 use commands::Command;
 use printer::Printer;
 
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 files and other causes, 2 wrong usage, 3 configuration or launch plan,
+4 firmware, digest, initdata or guest image, 5 evidence or simulation, 6 key broker, 20 images";
+
 /// Confidential containers: know what will be launched, and what it will report.
 #[derive(Debug, Parser)]
-#[command(name = "redoubt", version, propagate_version = true)]
+#[command(name = "redoubt", version, propagate_version = true, after_help = EXIT_CODES)]
 struct Cli {
     /// Print JSON for programs, errors included.
     #[arg(long, global = true)]

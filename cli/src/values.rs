@@ -84,6 +84,33 @@ impl FromStr for VcpuRange {
     }
 }
 
+/// CPU family, model and stepping: `25,1,1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CpuNumbers {
+    pub(crate) family: u32,
+    pub(crate) model: u32,
+    pub(crate) stepping: u32,
+}
+
+impl FromStr for CpuNumbers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers: Vec<u32> = text
+            .split(',')
+            .map_while(|part| part.parse().ok())
+            .collect();
+        match (numbers.as_slice(), text.matches(',').count()) {
+            ([family, model, stepping], 2) => Ok(Self {
+                family: *family,
+                model: *model,
+                stepping: *stepping,
+            }),
+            _ => Err("expected three numbers such as 25,1,1".to_owned()),
+        }
+    }
+}
+
 /// A number in decimal or, after `0x`, hexadecimal digits.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
@@ -108,6 +135,19 @@ mod tests {
         assert_eq!(counts("1..=2"), Ok(vec![1, 2]));
         for text in ["", "0", "1025", "3..2", "a..b", "-1"] {
             assert!(counts(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cpu_is_three_numbers() {
+        let cpu = CpuNumbers {
+            family: 25,
+            model: 1,
+            stepping: 1,
+        };
+        assert_eq!("25,1,1".parse(), Ok(cpu));
+        for text in ["", "25,1", "25,1,1,0", "25,x,1", "25,1,1,x"] {
+            assert!(text.parse::<CpuNumbers>().is_err(), "{text}");
         }
     }
 

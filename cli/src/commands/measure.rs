@@ -19,7 +19,7 @@ use crate::failure::{CliError, Failure};
 use crate::files;
 use crate::printer::Printer;
 use crate::reference::{self, Format, Inputs, Measurement};
-use crate::values::{self, VcpuRange};
+use crate::values::{self, CpuNumbers, VcpuRange};
 
 /// Guest features that KVM enables for every SNP guest.
 const DEFAULT_FEATURES: &str = "0x1";
@@ -63,15 +63,13 @@ pub(crate) struct SnpArgs {
     /// CPU model as QEMU names it.
     #[arg(long, value_name = "NAME", default_value = "EPYC-v4")]
     cpu_model: String,
-    /// CPU family, model and stepping instead of a model's name.
+    /// CPU family, model and stepping instead of a model's name, such as 25,1,1.
     #[arg(
         long,
-        value_name = "F,M,S",
-        value_delimiter = ',',
-        num_args = 3,
+        value_name = "FAMILY,MODEL,STEPPING",
         conflicts_with = "cpu_model"
     )]
-    cpu_family: Option<Vec<u32>>,
+    cpu_family: Option<CpuNumbers>,
     /// Guest features (`SEV_FEATURES`) that KVM enables.
     #[arg(long, value_name = "BITS", default_value = DEFAULT_FEATURES, value_parser = values::number)]
     guest_features: u64,
@@ -122,11 +120,13 @@ impl SnpArgs {
     }
 
     fn cpu(&self) -> Result<CpuSignature, Failure> {
-        match self.cpu_family.as_deref() {
-            Some([family, model, stepping]) => {
-                Ok(CpuSignature::from_family(*family, *model, *stepping)?)
-            }
-            _ => Ok(self.cpu_model.parse()?),
+        match self.cpu_family {
+            Some(CpuNumbers {
+                family,
+                model,
+                stepping,
+            }) => Ok(CpuSignature::from_family(family, model, stepping)?),
+            None => Ok(self.cpu_model.parse()?),
         }
     }
 

@@ -239,7 +239,7 @@ fn a_named_file_is_read_with_the_drop_ins_beside_it() {
         runtime_option: Some(PathBuf::from("/nonexistent/configuration.toml")),
         ..ConfigSearch::default()
     };
-    assert_snapshot!(OneLine(&load(&missing).unwrap_err()).to_string(), @r#"[RDT-CFG-002] cannot read "/nonexistent/configuration.toml", named by containerd's runtime options: No such file or directory (os error 2)"#);
+    assert_snapshot!(OneLine(&load(&missing).unwrap_err()).to_string(), @r#"[RDT-CFG-002] cannot read "/nonexistent/configuration.toml", named by ConfigPath or --config: No such file or directory (os error 2)"#);
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl ConfigSearch {
                 "annotation io.katacontainers.config_path",
                 true,
             ),
-            (&self.runtime_option, "containerd's runtime options", false),
+            (&self.runtime_option, "ConfigPath or --config", false),
             (&self.environment, "KATA_CONF_FILE", false),
         ];
         for (path, source, untrusted) in named {
