@@ -65,7 +65,14 @@ pub(crate) fn refusal(url: &str, step: Step<'_>, answer: &Answer) -> KbsClientEr
                 (Some(ErrorKind::PolicyDeny), _) | (_, StatusCode::FORBIDDEN) => {
                     KbsClientError::Denied { url, path, detail }
                 }
-                (Some(ErrorKind::PluginInternal | ErrorKind::PluginNotFound), _)
+                (
+                    Some(
+                        ErrorKind::PluginInternal
+                        | ErrorKind::PluginNotFound
+                        | ErrorKind::InvalidPath,
+                    ),
+                    _,
+                )
                 | (_, StatusCode::NOT_FOUND) => KbsClientError::NotFound { url, path, detail },
                 (None, StatusCode::UNAUTHORIZED) => KbsClientError::SessionRefused { url, detail },
                 _ => unexpected(url, status, step, detail),

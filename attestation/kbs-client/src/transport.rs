@@ -148,15 +148,14 @@ fn tls_cause(error: &reqwest::Error) -> Option<rustls::Error> {
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
             return Some(tls.clone());
         }
-        // An I/O error hides what it wraps from `source`.
+        // `source` of an I/O error passes over what the error wraps.
         let wrapped = current
             .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(tls) = wrapped {
-            return Some(tls.clone());
-        }
-        cause = current.source();
+            .and_then(std::io::Error::get_ref);
+        cause = match wrapped {
+            Some(inner) => Some(inner),
+            None => current.source(),
+        };
     }
     None
 }

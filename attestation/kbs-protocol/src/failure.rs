@@ -13,8 +13,10 @@ pub enum ErrorKind {
     /// The resource is missing or its storage failed (`PluginInternalError`):
     /// brokers do not tell these apart.
     PluginInternal,
-    /// No such kind of resource (`PluginNotFound`, `InvalidRequestPath`).
+    /// No such kind of resource (`PluginNotFound`).
     PluginNotFound,
+    /// The path names nothing (`InvalidRequestPath`).
+    InvalidPath,
     /// No token or session came with the request (`TokenNotFound`).
     TokenNotFound,
     /// The token is not valid, or not any more (`TokenVerifierError`).
@@ -32,6 +34,7 @@ impl ErrorKind {
             Self::PolicyDeny => "PolicyDeny",
             Self::PluginInternal => "PluginInternalError",
             Self::PluginNotFound => "PluginNotFound",
+            Self::InvalidPath => "InvalidRequestPath",
             Self::TokenNotFound => "TokenNotFound",
             Self::TokenVerifier => "TokenVerifierError",
             Self::Attestation => "AttestationError",
@@ -44,7 +47,8 @@ impl ErrorKind {
         match name {
             "PolicyDeny" => Self::PolicyDeny,
             "PluginInternalError" => Self::PluginInternal,
-            "PluginNotFound" | "InvalidRequestPath" => Self::PluginNotFound,
+            "PluginNotFound" => Self::PluginNotFound,
+            "InvalidRequestPath" => Self::InvalidPath,
             "TokenNotFound" => Self::TokenNotFound,
             "TokenVerifierError" => Self::TokenVerifier,
             "AttestationError" => Self::Attestation,

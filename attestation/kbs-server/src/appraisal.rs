@@ -284,3 +284,74 @@ fn submods(findings: &Findings, claims: &Value) -> Value {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const RECORDED: &str = include_str!("../testdata/trustee-e2e-snp-evidence.json");
+
+    fn appraiser() -> (tempfile::TempDir, Appraiser) {
+        let dir = tempfile::tempdir().unwrap();
+        let references = ReferenceStore::open(dir.path().to_owned()).unwrap();
+        (
+            dir,
+            Appraiser::new(&SnpSettings::default(), references).unwrap(),
+        )
+    }
+
+    fn recorded() -> (Value, [u8; 64], [u8; 48]) {
+        let value: Value = serde_json::from_str(RECORDED).unwrap();
+        let evidence = SnpEvidence::from_kbs_json(&value).unwrap();
+        let report = evidence.report;
+        (value, *report.report_data(), *report.launch_digest())
+    }
+
+    #[test]
+    fn evidence_of_real_hardware_is_accepted_under_amds_roots() {
+        let (dir, appraiser) = appraiser();
+        let (value, report_data, launch_digest) = recorded();
+        let at = datetime!(2026-11-01 0:00 UTC);
+        let first = appraiser.appraise(&value, report_data, None, at).unwrap();
+        assert_eq!(first.findings.tee, "snp");
+        assert!(!first.findings.launch_digest_matched && !first.findings.host_data_matched);
+        assert_eq!(first.submods["cpu0"]["ear.status"], "warning");
+        let file = json!({ "version": 1, "values": [
+            { "tee": "snp", "launch_digest": hex::encode(launch_digest), "host_data": null } ] });
+        std::fs::write(dir.path().join("known.json"), file.to_string()).unwrap();
+        let second = appraiser.appraise(&value, report_data, None, at).unwrap();
+        assert!(second.findings.launch_digest_matched);
+        assert!(
+            !second.findings.host_data_matched,
+            "no init-data came along"
+        );
+        assert_eq!(second.findings.reference.as_deref(), Some("known.json#0"));
+    }
+
+    #[test]
+    fn same_evidence_is_refused_for_another_session_and_after_its_certificate_ended() {
+        let (_dir, appraiser) = appraiser();
+        let (value, report_data, _) = recorded();
+        let at = datetime!(2026-11-01 0:00 UTC);
+        let other = appraiser.appraise(&value, [1; 64], None, at).unwrap_err();
+        assert_eq!(other.refusal, Refusal::EvidenceRefused);
+        let late = datetime!(2060-01-01 0:00 UTC);
+        let late = appraiser
+            .appraise(&value, report_data, None, late)
+            .unwrap_err();
+        assert_eq!(late.refusal, Refusal::EvidenceRefused);
+        for value in [
+            json!(null),
+            json!({}),
+            json!([]),
+            json!({ "attestation_report": 1 }),
+        ] {
+            let refused = appraiser
+                .appraise(&value, report_data, None, at)
+                .unwrap_err();
+            assert_eq!(refused.refusal, Refusal::EvidenceRefused);
+        }
+    }
+}

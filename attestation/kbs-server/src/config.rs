@@ -293,6 +293,17 @@ impl ConfigFile {
 
 /// Says on which line and at which key the parser stopped.
 fn syntax_error(text: &str, path: &Path, error: &toml::de::Error) -> KbsServerError {
+    let reason = error.message().to_owned();
+    let missing = reason
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.split('`').next());
+    if let Some(key) = missing {
+        // What is not there has no line.
+        return KbsServerError::ConfigMissing {
+            path: path.to_owned(),
+            key: key.to_owned(),
+        };
+    }
     let start = error.span().map_or(0, |span| span.start).min(text.len());
     let before = text.get(..start).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
@@ -302,7 +313,7 @@ fn syntax_error(text: &str, path: &Path, error: &toml::de::Error) -> KbsServerEr
         path: path.to_owned(),
         line,
         key: key.chars().take(80).collect(),
-        reason: error.message().to_owned(),
+        reason,
     }
 }
 
@@ -337,18 +348,18 @@ mod tests {
 
     #[test]
     fn errors_name_file_line_and_key() {
-        insta::assert_snapshot!(error_of("listen = 5\n"), @"");
-        insta::assert_snapshot!(error_of(&format!("{MINIMAL}[token]\nlifetime = 3\n")), @"");
-        insta::assert_snapshot!(error_of(&format!("{MINIMAL}[token]\nlifetime_s = 0\n")), @"");
-        insta::assert_snapshot!(error_of(&format!("{MINIMAL}[token\n")), @"");
-        insta::assert_snapshot!(error_of("insecure_http = true\n"), @"");
+        insta::assert_snapshot!(error_of("listen = 5\n"), @r#"[RDT-KBS-105] /etc/kbs/config.toml, line 1, key "listen": invalid type: integer `5`, expected socket address"#);
+        insta::assert_snapshot!(error_of(&format!("{MINIMAL}[token]\nlifetime = 3\n")), @r#"[RDT-KBS-105] /etc/kbs/config.toml, line 4, key "lifetime": unknown field `lifetime`, expected `private_key` or `lifetime_s`"#);
+        insta::assert_snapshot!(error_of(&format!("{MINIMAL}[token]\nlifetime_s = 0\n")), @r#"[RDT-KBS-106] /etc/kbs/config.toml, key "token.lifetime_s": it must be 1 to 86400"#);
+        insta::assert_snapshot!(error_of(&format!("{MINIMAL}[token\n")), @r#"[RDT-KBS-105] /etc/kbs/config.toml, line 3, key "[token": unclosed table, expected `]`"#);
+        insta::assert_snapshot!(error_of("insecure_http = true\n"), @r#"[RDT-KBS-119] /etc/kbs/config.toml lacks the key "listen""#);
     }
 
     #[test]
     fn contradictions_are_refused() {
-        insta::assert_snapshot!(error_of("listen = \"127.0.0.1:1\"\n"), @"");
+        insta::assert_snapshot!(error_of("listen = \"127.0.0.1:1\"\n"), @r#"[RDT-KBS-106] /etc/kbs/config.toml, key "tls": it is missing; plain HTTP needs insecure_http = true"#);
         insta::assert_snapshot!(
-            error_of(&format!("{MINIMAL}[tls]\ncertificate = \"c\"\nprivate_key = \"k\"\n")), @"");
-        insta::assert_snapshot!(error_of(&format!("{MINIMAL}[snp]\namd_roots = false\n")), @"");
+            error_of(&format!("{MINIMAL}[tls]\ncertificate = \"c\"\nprivate_key = \"k\"\n")), @r#"[RDT-KBS-106] /etc/kbs/config.toml, key "insecure_http": it is set beside [tls]; remove one of them"#);
+        insta::assert_snapshot!(error_of(&format!("{MINIMAL}[snp]\namd_roots = false\n")), @r#"[RDT-KBS-106] /etc/kbs/config.toml, key "snp.trust_anchors": no root is trusted: name one, or amd_roots"#);
     }
 }

@@ -51,6 +51,13 @@ pub enum KbsServerError {
         /// What the TOML parser said.
         reason: String,
     },
+    /// {path} lacks the key "{key}"
+    ConfigMissing {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
     /// {path}, key "{key}": {reason}
     ConfigValue {
         /// The configuration file.
@@ -146,6 +153,7 @@ impl UserError for KbsServerError {
             Self::Bind { .. } => "RDT-KBS-116",
             Self::Serve(_) => "RDT-KBS-117",
             Self::NoRandomness => "RDT-KBS-118",
+            Self::ConfigMissing { .. } => "RDT-KBS-119",
         })
     }
 

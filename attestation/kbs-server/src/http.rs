@@ -30,13 +30,11 @@ pub(crate) struct App {
 
 /// The broker's paths.
 pub(crate) fn router(app: App) -> Router {
-    let protocol = Router::new()
-        .route("/auth", post(auth))
-        .route("/attest", post(attest))
-        .route("/resource/{repository}/{kind}/{tag}", get(resource))
-        .fallback(other_path);
+    let at = |path: &str| format!("{BASE_PATH}{path}");
     Router::new()
-        .nest(BASE_PATH, protocol)
+        .route(&at("/auth"), post(auth))
+        .route(&at("/attest"), post(attest))
+        .route(&at("/resource/{repository}/{kind}/{tag}"), get(resource))
         .route("/healthz", get(async || "ok\n"))
         .fallback(other_path)
         .method_not_allowed_fallback(other_path)

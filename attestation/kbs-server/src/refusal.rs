@@ -88,7 +88,7 @@ impl Refusal {
             Self::PolicyDenied => ErrorKind::PolicyDeny,
             Self::NoSuchResource | Self::Internal => ErrorKind::PluginInternal,
             Self::NoSuchPlugin => ErrorKind::PluginNotFound,
-            Self::InvalidPath => ErrorKind::from_name("InvalidRequestPath"),
+            Self::InvalidPath => ErrorKind::InvalidPath,
             Self::MalformedRequest
             | Self::UnsupportedVersion
             | Self::UnsupportedTee

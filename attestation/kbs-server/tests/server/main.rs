@@ -1,0 +1,11 @@
+//! The broker as a whole, over real TLS on loopback.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helpers fail as the test does"
+)]
+
+mod client;
+mod protocol;
+mod support;
