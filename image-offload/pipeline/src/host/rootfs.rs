@@ -146,6 +146,9 @@ impl Merge<'_> {
         let mut directories = Vec::new();
         while let Some(relative) = queue.pop_front() {
             let path = self.layer.join(&relative);
+            // Before its entries move away, which changes its time.
+            let found = fs::symlink_metadata(&path)
+                .map_err(|error| ImageError::io("look up", &path, error))?;
             let entries =
                 fs::read_dir(&path).map_err(|error| ImageError::io("list", &path, error))?;
             for entry in entries {
@@ -155,10 +158,10 @@ impl Merge<'_> {
                     queue.push_back(name);
                 }
             }
-            directories.push(relative);
+            directories.push((relative, found));
         }
-        for relative in directories {
-            self.directory_metadata(&relative)?;
+        for (relative, found) in directories {
+            self.directory_metadata(&relative, &found)?;
         }
         Ok(())
     }
@@ -193,10 +196,9 @@ impl Merge<'_> {
         }
     }
 
-    fn directory_metadata(&self, name: &Path) -> Result<(), ImageError> {
+    fn directory_metadata(&self, name: &Path, found: &fs::Metadata) -> Result<(), ImageError> {
         let (from, to) = (self.layer.join(name), self.rootfs.join(name));
         let failed = |error: std::io::Error| ImageError::io("set owner and mode of", &to, error);
-        let found = fs::symlink_metadata(&from).map_err(failed)?;
         // The owner and mode of a directory without an entry of its own are
         // those of the layers below, if these have it.
         if self.is_implicit(name) && !self.created.contains(name) {

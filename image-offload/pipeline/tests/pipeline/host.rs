@@ -340,8 +340,36 @@ async fn whiteouts_opaque_and_implicit_directories_apply_in_a_plain_directory() 
     assert_eq!(names(&root.join("link")), ["inside"]);
     let tmp = root.join("tmp").metadata().unwrap();
     assert_eq!(tmp.permissions().mode() & 0o7777, 0o1777);
+    assert_eq!(root.join("etc").metadata().unwrap().mode() & 0o7777, 0o755);
     assert_eq!(root.join("etc").metadata().unwrap().uid(), 0);
     assert!(root.join("link").symlink_metadata().unwrap().is_dir());
+}
+
+#[tokio::test]
+async fn times_of_directories_are_those_of_their_entries() {
+    let setup = Setup::new().await;
+    let base = archive_of(&[
+        (tar::EntryType::Directory, "etc/", 0o755, ""),
+        (tar::EntryType::Regular, "etc/file", 0o644, ""),
+        (tar::EntryType::Directory, "etc/sub/", 0o755, ""),
+        (tar::EntryType::Regular, "etc/sub/file", 0o644, ""),
+    ]);
+    let reference = setup.registry.serve_archives(&[base]);
+    let target = setup.directory.path().join("dest");
+    let options = options(&setup.registry);
+    let image = pull_to_directory(
+        &target,
+        &reference,
+        &options,
+        &StaticKeys::none(),
+        &NoObserver,
+    )
+    .await
+    .unwrap();
+    for name in ["etc", "etc/file", "etc/sub", "etc/sub/file"] {
+        let found = image.rootfs.join(name).metadata().unwrap();
+        assert_eq!(found.mtime(), 1_600_000_000, "{name}");
+    }
 }
 
 #[test]
