@@ -40,7 +40,10 @@ pub fn is_served(path: &Path) -> bool {
 /// Listens at `path`, for root alone. A socket left by a dead shim is replaced.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     if let Some(dir) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(dir)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(dir)?;
     }
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_served(path) => {

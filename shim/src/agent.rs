@@ -140,7 +140,10 @@ impl AgentClient {
     /// Tells the guest that it is about to end.
     pub async fn destroy_sandbox(&self) -> Result<()> {
         self.service
-            .destroy_sandbox(limit(DESTROY_TIMEOUT), &api::DestroySandboxRequest::default())
+            .destroy_sandbox(
+                limit(DESTROY_TIMEOUT),
+                &api::DestroySandboxRequest::default(),
+            )
             .await
             .map(drop)
             .map_err(|error| failed("DestroySandbox", error))
@@ -198,7 +201,11 @@ impl AgentClient {
         self.service
             .write_stdin(Context::default(), &request)
             .await
-            .map(|response| usize::try_from(response.len).unwrap_or(usize::MAX).min(data.len()))
+            .map(|response| {
+                usize::try_from(response.len)
+                    .unwrap_or(usize::MAX)
+                    .min(data.len())
+            })
             .map_err(|error| failed("WriteStdin", error))
     }
 }
@@ -209,16 +216,33 @@ fn limit(duration: Duration) -> Context {
 
 fn failed(call: &'static str, error: ttrpc::Error) -> ShimError {
     match error {
-        ttrpc::Error::RpcStatus(status) => {
-            ShimError::Agent { call, code: status.code(), message: status.message }
-        }
-        other => ShimError::AgentLost { call, detail: other.to_string() },
+        ttrpc::Error::RpcStatus(status) => ShimError::Agent {
+            call,
+            code: status.code(),
+            message: status.message,
+        },
+        other => ShimError::AgentLost {
+            call,
+            detail: other.to_string(),
+        },
     }
 }
 
 impl ShimError {
-    /// True when the agent, or its policy, does not offer the call at all.
+    /// True when the agent does not offer the call at all.
     pub fn is_unimplemented(&self) -> bool {
-        matches!(self, Self::Agent { code: ttrpc::Code::UNIMPLEMENTED, .. })
+        match self {
+            Self::Agent {
+                code: ttrpc::Code::UNIMPLEMENTED,
+                ..
+            } => true,
+            // What a generated service answers for a method that nobody wrote.
+            Self::Agent {
+                code: ttrpc::Code::NOT_FOUND,
+                message,
+                ..
+            } => message.ends_with(" is not supported"),
+            _ => false,
+        }
     }
 }

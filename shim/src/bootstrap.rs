@@ -101,7 +101,10 @@ mod tests {
     fn no_input_is_answered_with_a_plain_address() {
         let parameters = interpret(&[], &flags());
         assert_eq!(parameters.reply, Reply::Plain);
-        assert_eq!(encode_reply("unix:///s", parameters.reply).unwrap(), b"unix:///s");
+        assert_eq!(
+            encode_reply("unix:///s", parameters.reply).unwrap(),
+            b"unix:///s"
+        );
     }
 
     #[test]
@@ -127,7 +130,10 @@ mod tests {
         };
         let parameters = interpret(&message.write_to_bytes().unwrap(), &flags());
         assert!(parameters.debug);
-        assert_eq!(parameters.containerd_address, "/run/containerd/containerd.sock");
+        assert_eq!(
+            parameters.containerd_address,
+            "/run/containerd/containerd.sock"
+        );
         assert_eq!(parameters.socket_dir.as_deref(), Some("/run/x"));
         let reply = encode_reply("unix:///s", parameters.reply).unwrap();
         let reply = BootstrapResult::parse_from_bytes(&reply).unwrap();

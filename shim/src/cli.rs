@@ -138,7 +138,10 @@ fn set_flag<'a>(
     rest: &mut impl Iterator<Item = &'a str>,
 ) -> Result<(), CliError> {
     let mut text = |known: &'static str| {
-        inline.or_else(|| rest.next()).map(str::to_owned).ok_or(CliError::MissingValue(known))
+        inline
+            .or_else(|| rest.next())
+            .map(str::to_owned)
+            .ok_or(CliError::MissingValue(known))
     };
     match name {
         "namespace" => flags.namespace = text("namespace")?,
@@ -159,7 +162,10 @@ fn boolean(name: &'static str, inline: Option<&str>) -> Result<bool, CliError> {
     match inline {
         None | Some("true" | "1" | "t" | "T" | "TRUE" | "True") => Ok(true),
         Some("false" | "0" | "f" | "F" | "FALSE" | "False") => Ok(false),
-        Some(value) => Err(CliError::NotABoolean { name, value: value.to_owned() }),
+        Some(value) => Err(CliError::NotABoolean {
+            name,
+            value: value.to_owned(),
+        }),
     }
 }
 
@@ -172,7 +178,10 @@ impl Flags {
                 return Err(CliError::Required(flag));
             }
             if !is_identifier(value) {
-                return Err(CliError::BadIdentifier { flag, value: value.clone() });
+                return Err(CliError::BadIdentifier {
+                    flag,
+                    value: value.clone(),
+                });
             }
         }
         Ok(())
@@ -182,7 +191,11 @@ impl Flags {
 /// True for ids that name no other place when they become part of a path.
 pub fn is_identifier(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !text.is_empty() && text.len() <= 128 && text != "." && text != ".." && text.chars().all(allowed)
+    !text.is_empty()
+        && text.len() <= 128
+        && text != "."
+        && text != ".."
+        && text.chars().all(allowed)
 }
 
 #[cfg(test)]
@@ -211,31 +224,53 @@ mod tests {
 
     #[test]
     fn delete_line_with_equals_signs_and_two_dashes_is_understood() {
-        let flags =
-            parse(&words("--namespace=k8s.io --id=a -bundle=/b/a -debug=false delete")).unwrap();
-        assert_eq!((flags.namespace.as_str(), flags.bundle.as_str()), ("k8s.io", "/b/a"));
+        let flags = parse(&words(
+            "--namespace=k8s.io --id=a -bundle=/b/a -debug=false delete",
+        ))
+        .unwrap();
+        assert_eq!(
+            (flags.namespace.as_str(), flags.bundle.as_str()),
+            ("k8s.io", "/b/a")
+        );
         assert!(!flags.debug);
         assert_eq!(flags.action, Action::Delete);
     }
 
     #[test]
     fn no_action_means_serve() {
-        assert_eq!(parse(&words("-id a -namespace b -socket unix:///s")).unwrap().action, Action::Serve);
+        assert_eq!(
+            parse(&words("-id a -namespace b -socket unix:///s"))
+                .unwrap()
+                .action,
+            Action::Serve
+        );
     }
 
     #[test]
     fn bad_lines_are_named() {
-        assert_eq!(parse(&words("-frobnicate x")), Err(CliError::UnknownFlag("frobnicate".into())));
+        assert_eq!(
+            parse(&words("-frobnicate x")),
+            Err(CliError::UnknownFlag("frobnicate".into()))
+        );
         assert_eq!(parse(&words("-id")), Err(CliError::MissingValue("id")));
-        assert_eq!(parse(&words("stop")), Err(CliError::UnknownAction("stop".into())));
-        assert!(matches!(parse(&words("-debug=maybe")), Err(CliError::NotABoolean { .. })));
+        assert_eq!(
+            parse(&words("stop")),
+            Err(CliError::UnknownAction("stop".into()))
+        );
+        assert!(matches!(
+            parse(&words("-debug=maybe")),
+            Err(CliError::NotABoolean { .. })
+        ));
     }
 
     #[test]
     fn ids_that_leave_their_folder_are_refused() {
         for id in ["..", "a/b", "", ".", "a\n", &"x".repeat(129)] {
-            let flags =
-                Flags { namespace: "default".into(), id: id.into(), ..Flags::default() };
+            let flags = Flags {
+                namespace: "default".into(),
+                id: id.into(),
+                ..Flags::default()
+            };
             assert!(flags.require_identity().is_err(), "{id:?}");
         }
     }

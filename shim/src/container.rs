@@ -25,7 +25,13 @@ pub struct Container {
 impl Container {
     /// A container with its first process.
     pub fn new(id: String, kind: ContainerKind, bundle: PathBuf, init: Arc<Process>) -> Self {
-        Self { id, kind, bundle, init, execs: Mutex::default() }
+        Self {
+            id,
+            kind,
+            bundle,
+            init,
+            execs: Mutex::default(),
+        }
     }
 
     /// A process by containerd's id for it; the first one without an id.
@@ -33,10 +39,13 @@ impl Container {
         if exec_id.is_empty() {
             return Ok(self.init.clone());
         }
-        self.execs().get(exec_id).cloned().ok_or_else(|| ShimError::NoSuchExec {
-            container: self.id.clone(),
-            exec: exec_id.to_owned(),
-        })
+        self.execs()
+            .get(exec_id)
+            .cloned()
+            .ok_or_else(|| ShimError::NoSuchExec {
+                container: self.id.clone(),
+                exec: exec_id.to_owned(),
+            })
     }
 
     /// Adds a process.
@@ -56,7 +65,11 @@ impl Container {
 
     /// All processes, the first one last: the order in which their ends are told.
     pub fn processes(&self) -> Vec<Arc<Process>> {
-        self.execs().values().cloned().chain([self.init.clone()]).collect()
+        self.execs()
+            .values()
+            .cloned()
+            .chain([self.init.clone()])
+            .collect()
     }
 
     fn execs(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Process>>> {

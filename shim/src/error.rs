@@ -301,7 +301,11 @@ mod tests {
     use super::*;
 
     fn agent(message: &str, code: Code) -> ShimError {
-        ShimError::Agent { call: "ExecProcess", code, message: message.to_owned() }
+        ShimError::Agent {
+            call: "ExecProcess",
+            code,
+            message: message.to_owned(),
+        }
     }
 
     #[test]
@@ -345,6 +349,9 @@ mod tests {
             panic!("not a status");
         };
         assert_eq!(status.code(), Code::NOT_FOUND);
-        assert_eq!(status.message, "[RDT-SHIM-023] container web does not exist");
+        assert_eq!(
+            status.message,
+            "[RDT-SHIM-023] container web does not exist"
+        );
     }
 }

@@ -63,7 +63,13 @@ impl EventSender {
     pub fn new(namespace: &str, address: Option<String>) -> (Self, JoinHandle<()>) {
         let (queue, receiver) = mpsc::channel(QUEUE_LENGTH);
         let worker = tokio::spawn(publish_all(address, receiver));
-        (Self { namespace: namespace.to_owned(), queue }, worker)
+        (
+            Self {
+                namespace: namespace.to_owned(),
+                queue,
+            },
+            worker,
+        )
     }
 
     /// Queues an event. It never waits: a containerd that does not listen must not stop
@@ -80,11 +86,19 @@ impl EventSender {
             timestamp: Some(timestamp(SystemTime::now())).into(),
             namespace: self.namespace.clone(),
             topic: E::TOPIC.to_owned(),
-            event: Some(Any { type_url: E::TYPE.to_owned(), value, ..Any::default() }).into(),
+            event: Some(Any {
+                type_url: E::TYPE.to_owned(),
+                value,
+                ..Any::default()
+            })
+            .into(),
             ..Envelope::default()
         };
         if self.queue.try_send(envelope).is_err() {
-            tracing::error!(topic = E::TOPIC, "the event queue is full, an event is lost");
+            tracing::error!(
+                topic = E::TOPIC,
+                "the event queue is full, an event is lost"
+            );
         }
     }
 }
@@ -102,7 +116,10 @@ async fn publish_all(address: Option<String>, mut queue: mpsc::Receiver<Envelope
 
 async fn publish(address: &str, connection: &mut Option<EventsClient>, envelope: Envelope) {
     let topic = envelope.topic.clone();
-    let request = ForwardRequest { envelope: Some(envelope).into(), ..ForwardRequest::default() };
+    let request = ForwardRequest {
+        envelope: Some(envelope).into(),
+        ..ForwardRequest::default()
+    };
     for attempt in 0..TRIES {
         if attempt > 0 {
             tokio::time::sleep(Duration::from_millis(200) * (1 << attempt)).await;
@@ -124,7 +141,9 @@ async fn try_publish(
         Some(client) => client,
         None => EventsClient::new(connect(address).await?),
     };
-    client.forward(context::with_duration(PUBLISH_TIMEOUT), request).await?;
+    client
+        .forward(context::with_duration(PUBLISH_TIMEOUT), request)
+        .await?;
     *connection = Some(client);
     Ok(())
 }
@@ -136,7 +155,9 @@ async fn connect(address: &str) -> ttrpc::Result<Client> {
 
 /// A time in protobuf's form; times before 1970 become 1970.
 pub fn timestamp(time: SystemTime) -> Timestamp {
-    let elapsed = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let elapsed = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp {
         seconds: i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(elapsed.subsec_nanos()).unwrap_or_default(),

@@ -17,7 +17,12 @@ pub fn interfaces(network: &GuestNetwork) -> Vec<UpdateInterfaceRequest> {
         interface: Some(interface).into(),
         ..UpdateInterfaceRequest::default()
     };
-    network.interfaces.iter().map(wire_interface).map(request).collect()
+    network
+        .interfaces
+        .iter()
+        .map(wire_interface)
+        .map(request)
+        .collect()
 }
 
 /// The request for all routes; none where there is nothing to say.
@@ -26,8 +31,14 @@ pub fn routes(network: &GuestNetwork) -> Option<UpdateRoutesRequest> {
         return None;
     }
     let list = network.routes.iter().map(wire_route).collect();
-    let routes = Routes { Routes: list, ..Routes::default() };
-    Some(UpdateRoutesRequest { routes: Some(routes).into(), ..UpdateRoutesRequest::default() })
+    let routes = Routes {
+        Routes: list,
+        ..Routes::default()
+    };
+    Some(UpdateRoutesRequest {
+        routes: Some(routes).into(),
+        ..UpdateRoutesRequest::default()
+    })
 }
 
 /// The request for all neighbours; none where there is nothing to say.
@@ -36,7 +47,10 @@ pub fn neighbours(network: &GuestNetwork) -> Option<AddARPNeighborsRequest> {
         return None;
     }
     let list = network.neighbours.iter().map(wire_neighbour).collect();
-    let neighbors = ARPNeighbors { ARPNeighbors: list, ..ARPNeighbors::default() };
+    let neighbors = ARPNeighbors {
+        ARPNeighbors: list,
+        ..ARPNeighbors::default()
+    };
     Some(AddARPNeighborsRequest {
         neighbors: Some(neighbors).into(),
         ..AddARPNeighborsRequest::default()
@@ -139,7 +153,10 @@ mod tests {
         assert_eq!(interface.IPAddresses[0].mask, "24");
         assert_eq!(interface.raw_flags, 0);
         let route = routes(&network).unwrap().routes.unwrap().Routes.remove(0);
-        assert_eq!((route.dest.as_str(), route.gateway.as_str()), ("", "10.0.0.1"));
+        assert_eq!(
+            (route.dest.as_str(), route.gateway.as_str()),
+            ("", "10.0.0.1")
+        );
         assert!(neighbours(&network).is_none());
     }
 }

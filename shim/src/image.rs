@@ -10,8 +10,11 @@ use crate::oci::{ContainerKind, Spec, guest_rootfs};
 
 /// Annotations that carry the image reference: CRI of containerd, CRI-O, and this
 /// project's own for callers without CRI.
-const IMAGE_KEYS: [&str; 3] =
-    ["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "io.redoubt.image"];
+const IMAGE_KEYS: [&str; 3] = [
+    "io.kubernetes.cri.image-name",
+    "io.kubernetes.cri-o.ImageName",
+    "io.redoubt.image",
+];
 
 /// The longest reference that is passed on.
 const MAX_REFERENCE_BYTES: usize = 1024;
@@ -59,9 +62,13 @@ mod tests {
     use super::*;
 
     fn spec(annotations: &[(&str, &str)]) -> Spec {
-        let annotations =
-            annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Spec { annotations: annotations.collect(), ..Spec::default() }
+        let annotations = annotations
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Spec {
+            annotations: annotations.collect(),
+            ..Spec::default()
+        }
     }
 
     #[test]
@@ -71,23 +78,42 @@ mod tests {
             let reference = image_reference(&single, &spec(&[(key, "r/i@sha256:00")])).unwrap();
             assert_eq!(reference, "r/i@sha256:00");
         }
-        assert!(matches!(image_reference(&single, &spec(&[])), Err(ShimError::NoImage)));
+        assert!(matches!(
+            image_reference(&single, &spec(&[])),
+            Err(ShimError::NoImage)
+        ));
         let broken = spec(&[("io.redoubt.image", "a b\n")]);
-        assert!(matches!(image_reference(&single, &broken), Err(ShimError::NoImage)));
+        assert!(matches!(
+            image_reference(&single, &broken),
+            Err(ShimError::NoImage)
+        ));
     }
 
     #[test]
     fn a_sandbox_runs_the_guests_own_pause_image() {
         let annotated = spec(&[("io.kubernetes.cri.image-name", "evil/pause")]);
-        assert_eq!(image_reference(&ContainerKind::Sandbox, &annotated).unwrap(), "pause");
+        assert_eq!(
+            image_reference(&ContainerKind::Sandbox, &annotated).unwrap(),
+            "pause"
+        );
     }
 
     #[test]
     fn the_storage_has_katas_shape() {
         let annotations = BTreeMap::from([("a".to_owned(), "b\"".to_owned())]);
         let storage = guest_pull("web", "r/i@sha256:00", &annotations);
-        assert_eq!(storage.driver_options, [r#"image_guest_pull={"metadata":{"a":"b\""}}"#]);
+        assert_eq!(
+            storage.driver_options,
+            [r#"image_guest_pull={"metadata":{"a":"b\""}}"#]
+        );
         assert_eq!(storage.mount_point, "/run/kata-containers/web/rootfs");
-        assert_eq!((storage.fstype.as_str(), storage.options.len(), storage.shared), ("overlay", 0, false));
+        assert_eq!(
+            (
+                storage.fstype.as_str(),
+                storage.options.len(),
+                storage.shared
+            ),
+            ("overlay", 0, false)
+        );
     }
 }

@@ -30,8 +30,14 @@ pub fn start(debug: bool, namespace: &str, id: &str) {
     if debug {
         more();
     }
-    let Some(fifo) = open_fifo(Path::new("log")) else { return };
-    let layer = KeyValueLayer { fifo, namespace: namespace.to_owned(), id: id.to_owned() };
+    let Some(fifo) = open_fifo(Path::new("log")) else {
+        return;
+    };
+    let layer = KeyValueLayer {
+        fifo,
+        namespace: namespace.to_owned(),
+        id: id.to_owned(),
+    };
     // Fails only where a subscriber is installed already, which then serves as well.
     let _ = tracing_subscriber::registry().with(layer).try_init();
 }
@@ -46,7 +52,12 @@ pub fn more() {
 fn open_fifo(path: &Path) -> Option<File> {
     let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
     let flags = i32::try_from(flags.bits()).ok()?;
-    File::options().read(true).write(true).custom_flags(flags).open(path).ok()
+    File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
+        .ok()
 }
 
 struct KeyValueLayer {
@@ -57,16 +68,25 @@ struct KeyValueLayer {
 
 impl<S: Subscriber> Layer<S> for KeyValueLayer {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        let limit = if DEBUG.load(Ordering::Relaxed) { Level::DEBUG } else { Level::INFO };
+        let limit = if DEBUG.load(Ordering::Relaxed) {
+            Level::DEBUG
+        } else {
+            Level::INFO
+        };
         // Libraries speak up only when something is wrong.
-        let own = metadata.target().starts_with("redoubt") || metadata.target().starts_with("containerd_shim");
+        let own = metadata.target().starts_with("redoubt")
+            || metadata.target().starts_with("containerd_shim");
         *metadata.level() <= if own { limit } else { Level::WARN }
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let line = self.line(*event.metadata().level(), &fields, OffsetDateTime::now_utc());
+        let line = self.line(
+            *event.metadata().level(),
+            &fields,
+            OffsetDateTime::now_utc(),
+        );
         // One write per line, so that lines of several processes do not mix.
         let _ = (&self.fifo).write(line.as_bytes());
     }
@@ -81,8 +101,15 @@ impl KeyValueLayer {
             Level::INFO => "info",
             Level::DEBUG | Level::TRACE => "debug",
         };
-        let mut line = format!("time=\"{time}\" level={level} msg={}", quoted(&fields.message));
-        let _ = write!(line, " name=containerd-shim-kata-v2 ns={} id={}", self.namespace, self.id);
+        let mut line = format!(
+            "time=\"{time}\" level={level} msg={}",
+            quoted(&fields.message)
+        );
+        let _ = write!(
+            line,
+            " name=containerd-shim-kata-v2 ns={} id={}",
+            self.namespace, self.id
+        );
         line.push_str(&fields.pairs);
         if line.len() >= MAX_LINE_BYTES {
             let mut end = MAX_LINE_BYTES - 1;
@@ -143,27 +170,39 @@ mod tests {
 
     fn layer() -> KeyValueLayer {
         let fifo = File::options().write(true).open("/dev/null").unwrap();
-        KeyValueLayer { fifo, namespace: "default".to_owned(), id: "demo".to_owned() }
+        KeyValueLayer {
+            fifo,
+            namespace: "default".to_owned(),
+            id: "demo".to_owned(),
+        }
     }
 
     #[test]
     fn a_line_has_time_level_message_and_fields() {
-        let fields =
-            Fields { message: "stage reached".to_owned(), pairs: " t_ms=12".to_owned() };
+        let fields = Fields {
+            message: "stage reached".to_owned(),
+            pairs: " t_ms=12".to_owned(),
+        };
         let line = layer().line(Level::INFO, &fields, OffsetDateTime::UNIX_EPOCH);
         insta::assert_snapshot!(line, @r#"time="1970-01-01T00:00:00Z" level=info msg="stage reached" name=containerd-shim-kata-v2 ns=default id=demo t_ms=12"#);
     }
 
     #[test]
     fn a_value_cannot_forge_fields_or_lines() {
-        assert_eq!(quoted("a\" level=fatal\nx\u{1b}[2J"), r#""a\" level=fatal\nx [2J""#);
+        assert_eq!(
+            quoted("a\" level=fatal\nx\u{1b}[2J"),
+            r#""a\" level=fatal\nx [2J""#
+        );
         assert_eq!(quoted(""), r#""""#);
         assert_eq!(quoted("10.0.0.1:80/x"), "10.0.0.1:80/x");
     }
 
     #[test]
     fn a_long_line_fits_a_pipe() {
-        let fields = Fields { message: "ü".repeat(5000), pairs: String::new() };
+        let fields = Fields {
+            message: "ü".repeat(5000),
+            pairs: String::new(),
+        };
         let line = layer().line(Level::WARN, &fields, OffsetDateTime::UNIX_EPOCH);
         assert!(line.len() <= MAX_LINE_BYTES && line.ends_with('\n'));
     }

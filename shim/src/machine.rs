@@ -110,31 +110,49 @@ pub struct QemuLauncher;
 #[async_trait]
 impl Launcher for QemuLauncher {
     async fn launch(&self, order: LaunchOrder) -> Result<Launched> {
-        let LaunchOrder { request, netns, options, started } = order;
+        let LaunchOrder {
+            request,
+            netns,
+            options,
+            started,
+        } = order;
         let plan = tokio::task::spawn_blocking(move || make_plan(&request, &options))
             .await
             .map_err(|error| ShimError::Internal(error.to_string()))??;
         let netns = netns.filter(|_| !plan.shim.disable_new_netns);
         let create_timeout = Duration::from_millis(plan.agent.create_container_timeout_ms);
         let debug = plan.shim.debug;
-        let request = LaunchRequest { started, ..LaunchRequest::new(plan, netns) };
+        let request = LaunchRequest {
+            started,
+            ..LaunchRequest::new(plan, netns)
+        };
         let sandbox = Sandbox::launch(request).await.map_err(ShimError::passed)?;
-        Ok(Launched { machine: Arc::new(sandbox), create_timeout, debug })
+        Ok(Launched {
+            machine: Arc::new(sandbox),
+            create_timeout,
+            debug,
+        })
     }
 }
 
 /// Finds the configuration, reads the files that are measured, and plans. Reads files.
 fn make_plan(request: &SandboxRequest, options: &RuntimeOptions) -> Result<LaunchPlan> {
     let search = ConfigSearch {
-        annotation: request.annotations.get(CONFIG_PATH_ANNOTATION).map(PathBuf::from),
+        annotation: request
+            .annotations
+            .get(CONFIG_PATH_ANNOTATION)
+            .map(PathBuf::from),
         runtime_option: options.config_path.as_ref().map(PathBuf::from),
         environment: std::env::var_os("KATA_CONF_FILE").map(PathBuf::from),
     };
     if options.config_body.is_some() {
         tracing::warn!("ConfigBody of the runtime options is ignored; name a file in ConfigPath");
     }
-    let LoadedConfiguration { configuration, warnings, files } =
-        redoubt_launch_plan::load(&search).map_err(ShimError::passed)?;
+    let LoadedConfiguration {
+        configuration,
+        warnings,
+        files,
+    } = redoubt_launch_plan::load(&search).map_err(ShimError::passed)?;
     tracing::info!(?files, "configuration read");
     for warning in &warnings {
         tracing::warn!("{warning}");

@@ -54,7 +54,10 @@ fn serve(flags: &Flags) -> Result<()> {
 }
 
 fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()?)
 }
 
 fn print_version() -> Result<()> {
@@ -67,13 +70,17 @@ fn print_version() -> Result<()> {
 
 /// containerd 2.x asks what a runtime is before it uses it.
 fn print_info() -> Result<()> {
-    let version =
-        RuntimeVersion { version: env!("CARGO_PKG_VERSION").to_owned(), ..RuntimeVersion::default() };
+    let version = RuntimeVersion {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..RuntimeVersion::default()
+    };
     let info = RuntimeInfo {
         name: RUNTIME_NAME.to_owned(),
         version: Some(version).into(),
         ..RuntimeInfo::default()
     };
-    std::io::stdout().lock().write_all(&info.write_to_bytes()?)?;
+    std::io::stdout()
+        .lock()
+        .write_all(&info.write_to_bytes()?)?;
     Ok(())
 }

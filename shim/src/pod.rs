@@ -42,7 +42,9 @@ pub struct Pod {
 
 impl std::fmt::Debug for Pod {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pod").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Pod")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,8 +87,15 @@ impl Pod {
             ..GuestDetailsRequest::default()
         };
         let details = self.agent.get_guest_details(details).await?;
-        let version = details.agent_details.as_ref().map(|agent| agent.version.as_str());
-        tracing::info!(sandbox = self.id, agent_version = version, "the sandbox is ready");
+        let version = details
+            .agent_details
+            .as_ref()
+            .map(|agent| agent.version.as_str());
+        tracing::info!(
+            sandbox = self.id,
+            agent_version = version,
+            "the sandbox is ready"
+        );
         Ok(())
     }
 
@@ -123,7 +132,10 @@ impl Pod {
             tracing::debug!(error = error.one_line(), "the guest did not say good-bye");
         }
         if let Err(error) = self.machine.stop().await {
-            tracing::error!(error = error.one_line(), "cannot remove everything of the sandbox");
+            tracing::error!(
+                error = error.one_line(),
+                "cannot remove everything of the sandbox"
+            );
         }
     }
 }
@@ -156,9 +168,17 @@ mod tests {
 
     #[test]
     fn the_shared_memory_is_the_one_that_policies_expect() {
-        let request = sandbox_request(SandboxFacts { id: "pod".to_owned(), ..Default::default() });
-        let [shm] = request.storages.as_slice() else { panic!("not one storage") };
-        assert_eq!(shm.options, ["noexec", "nosuid", "nodev", "mode=1777", "size=67108864"]);
+        let request = sandbox_request(SandboxFacts {
+            id: "pod".to_owned(),
+            ..Default::default()
+        });
+        let [shm] = request.storages.as_slice() else {
+            panic!("not one storage")
+        };
+        assert_eq!(
+            shm.options,
+            ["noexec", "nosuid", "nodev", "mode=1777", "size=67108864"]
+        );
         assert_eq!(shm.mount_point, "/run/kata-containers/sandbox/shm");
         assert!(!request.sandbox_pidns && request.guest_hook_path.is_empty());
     }

@@ -65,13 +65,25 @@ impl Process {
         exec: Option<oci::Process>,
     ) -> Result<Self> {
         let (streams, stdin_keeper) = stdio.open()?;
-        let name = if exec_id.is_empty() { container } else { exec_id };
+        let name = if exec_id.is_empty() {
+            container
+        } else {
+            exec_id
+        };
         Ok(Self {
-            name: ProcessRef { container: container.to_owned(), exec: name.to_owned() },
+            name: ProcessRef {
+                container: container.to_owned(),
+                exec: name.to_owned(),
+            },
             exec_id: exec_id.to_owned(),
             stdio,
             phase: watch::Sender::new(Phase::Created),
-            pending: Mutex::new(Pending { streams: Some(streams), stdin_keeper, size: None, exec }),
+            pending: Mutex::new(Pending {
+                streams: Some(streams),
+                stdin_keeper,
+                size: None,
+                exec,
+            }),
         })
     }
 
@@ -88,17 +100,21 @@ impl Process {
     /// Moves on, if its phase allows it.
     pub fn apply(&self, event: Event) -> Result<Phase> {
         let mut result = Ok(Phase::Deleted);
-        self.phase.send_if_modified(|phase| match phase.after(event) {
-            Ok(next) => {
-                *phase = next;
-                result = Ok(next);
-                true
-            }
-            Err(source) => {
-                result = Err(ShimError::WrongState { what: self.name.exec.clone(), source });
-                false
-            }
-        });
+        self.phase
+            .send_if_modified(|phase| match phase.after(event) {
+                Ok(next) => {
+                    *phase = next;
+                    result = Ok(next);
+                    true
+                }
+                Err(source) => {
+                    result = Err(ShimError::WrongState {
+                        what: self.name.exec.clone(),
+                        source,
+                    });
+                    false
+                }
+            });
         result
     }
 

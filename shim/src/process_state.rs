@@ -78,7 +78,10 @@ impl Phase {
                 Event::Exited(exit),
             ) => Ok(Self::Stopped(exit)),
             (Self::Created | Self::Stopped(_), Event::Delete) => Ok(Self::Deleted),
-            (phase, event) => Err(BadTransition { phase: phase.words(), event: event.words() }),
+            (phase, event) => Err(BadTransition {
+                phase: phase.words(),
+                event: event.words(),
+            }),
         }
     }
 
@@ -107,7 +110,10 @@ impl Phase {
 
     /// The error for a request, in words, that this phase forbids.
     pub fn refuse(self, request: &'static str) -> BadTransition {
-        BadTransition { phase: self.words(), event: request }
+        BadTransition {
+            phase: self.words(),
+            event: request,
+        }
     }
 
     fn words(self) -> &'static str {
@@ -140,18 +146,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const EXIT: Exit = Exit { status: 3, at: SystemTime::UNIX_EPOCH };
+    const EXIT: Exit = Exit {
+        status: 3,
+        at: SystemTime::UNIX_EPOCH,
+    };
 
     fn run(events: &[Event]) -> Result<Phase, BadTransition> {
-        events.iter().try_fold(Phase::Created, |phase, event| phase.after(*event))
+        events
+            .iter()
+            .try_fold(Phase::Created, |phase, event| phase.after(*event))
     }
 
     #[test]
     fn an_ordinary_life_ends_deleted() {
-        let events =
-            [Event::Start, Event::Started, Event::Pause, Event::Resume, Event::Exited(EXIT)];
+        let events = [
+            Event::Start,
+            Event::Started,
+            Event::Pause,
+            Event::Resume,
+            Event::Exited(EXIT),
+        ];
         assert_eq!(run(&events).unwrap(), Phase::Stopped(EXIT));
-        assert_eq!(Phase::Stopped(EXIT).after(Event::Delete).unwrap(), Phase::Deleted);
+        assert_eq!(
+            Phase::Stopped(EXIT).after(Event::Delete).unwrap(),
+            Phase::Deleted
+        );
     }
 
     #[test]
@@ -163,13 +182,19 @@ mod tests {
     #[test]
     fn a_running_process_is_not_deleted() {
         let error = run(&[Event::Start, Event::Started, Event::Delete]).unwrap_err();
-        assert_eq!(error.to_string(), "a process that is running cannot be deleted");
+        assert_eq!(
+            error.to_string(),
+            "a process that is running cannot be deleted"
+        );
     }
 
     #[test]
     fn starting_twice_is_refused() {
         let error = run(&[Event::Start, Event::Started, Event::Start]).unwrap_err();
-        assert_eq!(error.to_string(), "a process that is running cannot be started");
+        assert_eq!(
+            error.to_string(),
+            "a process that is running cannot be started"
+        );
     }
 
     fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -179,7 +204,10 @@ mod tests {
             2 => Event::StartFailed,
             3 => Event::Pause,
             4 => Event::Resume,
-            5 | 6 => Event::Exited(Exit { status, at: SystemTime::UNIX_EPOCH }),
+            5 | 6 => Event::Exited(Exit {
+                status,
+                at: SystemTime::UNIX_EPOCH,
+            }),
             _ => Event::Delete,
         });
         proptest::collection::vec(one, 0..40)

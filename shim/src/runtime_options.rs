@@ -38,7 +38,9 @@ pub fn parse(any: Option<&Any>) -> Result<Found> {
     if !KNOWN_TYPES.contains(&name) {
         return Ok(Found::Foreign(name.chars().take(128).collect()));
     }
-    decode(&any.value).map(Found::Options).map_err(ShimError::BadOptions)
+    decode(&any.value)
+        .map(Found::Options)
+        .map_err(ShimError::BadOptions)
 }
 
 /// `TypeUrl` is field 1, `ConfigPath` field 2, `ConfigBody` (bytes) field 3.
@@ -72,13 +74,20 @@ mod tests {
     use proptest::prelude::*;
 
     fn options(type_url: &str, value: &[u8]) -> Any {
-        Any { type_url: type_url.to_owned(), value: value.to_vec(), ..Any::default() }
+        Any {
+            type_url: type_url.to_owned(),
+            value: value.to_vec(),
+            ..Any::default()
+        }
     }
 
     #[test]
     fn both_names_of_the_generic_options_are_read() {
         let value = b"\x0a\x04type\x12\x09/etc/kata";
-        for name in ["runtimeoptions.v1.Options", "type.googleapis.com/cri.runtimeoptions.v1.Options"] {
+        for name in [
+            "runtimeoptions.v1.Options",
+            "type.googleapis.com/cri.runtimeoptions.v1.Options",
+        ] {
             let Found::Options(found) = parse(Some(&options(name, value))).unwrap() else {
                 panic!("{name} not recognised");
             };
@@ -89,13 +98,21 @@ mod tests {
     #[test]
     fn options_of_runc_are_foreign() {
         let found = parse(Some(&options("containerd.runc.v1.Options", b"\xff\xff"))).unwrap();
-        assert_eq!(found, Found::Foreign("containerd.runc.v1.Options".to_owned()));
+        assert_eq!(
+            found,
+            Found::Foreign("containerd.runc.v1.Options".to_owned())
+        );
     }
 
     #[test]
     fn a_cut_message_is_refused() {
-        let error = parse(Some(&options("runtimeoptions.v1.Options", b"\x12\x09/etc"))).unwrap_err();
-        assert!(error.one_line().starts_with("[RDT-SHIM-042] the runtime options are malformed"));
+        let error =
+            parse(Some(&options("runtimeoptions.v1.Options", b"\x12\x09/etc"))).unwrap_err();
+        assert!(
+            error
+                .one_line()
+                .starts_with("[RDT-SHIM-042] the runtime options are malformed")
+        );
     }
 
     proptest! {

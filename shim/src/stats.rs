@@ -25,7 +25,11 @@ pub enum Hierarchy {
 
 /// The host's hierarchy.
 pub fn host_hierarchy() -> Hierarchy {
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { Hierarchy::V2 } else { Hierarchy::V1 }
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        Hierarchy::V2
+    } else {
+        Hierarchy::V1
+    }
 }
 
 /// Counters for containerd.
@@ -36,10 +40,17 @@ pub fn encode(answer: StatsContainerResponse, hierarchy: Hierarchy) -> Result<An
             "io.containerd.cgroups.v1.Metrics",
             metrics_v1(&cgroup, &answer.network_stats).write_to_bytes(),
         ),
-        Hierarchy::V2 => ("io.containerd.cgroups.v2.Metrics", metrics_v2(&cgroup).write_to_bytes()),
+        Hierarchy::V2 => (
+            "io.containerd.cgroups.v2.Metrics",
+            metrics_v2(&cgroup).write_to_bytes(),
+        ),
     };
     let value = value.map_err(|error| ShimError::Internal(error.to_string()))?;
-    Ok(Any { type_url: type_url.to_owned(), value, ..Any::default() })
+    Ok(Any {
+        type_url: type_url.to_owned(),
+        value,
+        ..Any::default()
+    })
 }
 
 fn metrics_v1(cgroup: &CgroupStats, network: &[NetworkStats]) -> v1::Metrics {
@@ -101,7 +112,11 @@ fn cpu_v1(cpu: &CpuStats) -> v1::CPUStat {
 
 fn memory_v1(memory: &MemoryStats) -> v1::MemoryStat {
     let counter = |names: [&str; 2]| {
-        names.iter().find_map(|name| memory.stats.get(*name)).copied().unwrap_or_default()
+        names
+            .iter()
+            .find_map(|name| memory.stats.get(*name))
+            .copied()
+            .unwrap_or_default()
     };
     let entry = |data: &MessageField<MemoryData>| -> MessageField<v1::MemoryEntry> {
         data.as_ref()
@@ -215,7 +230,11 @@ fn cpu_v2(cpu: &CpuStats) -> v2::CPUStat {
 
 fn memory_v2(memory: &MemoryStats) -> v2::MemoryStat {
     let counter = |names: [&str; 2]| {
-        names.iter().find_map(|name| memory.stats.get(*name)).copied().unwrap_or_default()
+        names
+            .iter()
+            .find_map(|name| memory.stats.get(*name))
+            .copied()
+            .unwrap_or_default()
     };
     let usage = memory.usage.clone().unwrap_or_default();
     let swap = memory.swap_usage.clone().unwrap_or_default();
@@ -245,9 +264,19 @@ mod tests {
     use redoubt_agent_api::agent::CpuUsage;
 
     fn answer() -> StatsContainerResponse {
-        let usage = CpuUsage { total_usage: 7_000, ..CpuUsage::default() };
-        let cpu = CpuStats { cpu_usage: Some(usage).into(), ..CpuStats::default() };
-        let data = MemoryData { usage: 4096, limit: 1 << 20, ..MemoryData::default() };
+        let usage = CpuUsage {
+            total_usage: 7_000,
+            ..CpuUsage::default()
+        };
+        let cpu = CpuStats {
+            cpu_usage: Some(usage).into(),
+            ..CpuStats::default()
+        };
+        let data = MemoryData {
+            usage: 4096,
+            limit: 1 << 20,
+            ..MemoryData::default()
+        };
         let memory = MemoryStats {
             usage: Some(data).into(),
             stats: [("anon".to_owned(), 1024)].into(),
@@ -258,7 +287,10 @@ mod tests {
             memory_stats: Some(memory).into(),
             ..CgroupStats::default()
         };
-        StatsContainerResponse { cgroup_stats: Some(cgroup).into(), ..Default::default() }
+        StatsContainerResponse {
+            cgroup_stats: Some(cgroup).into(),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -267,17 +299,28 @@ mod tests {
         assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
         let metrics = v1::Metrics::parse_from_bytes(&any.value).unwrap();
         assert_eq!(metrics.cpu.usage.total, 7_000);
-        assert_eq!((metrics.memory.usage.usage, metrics.memory.rss), (4096, 1024));
+        assert_eq!(
+            (metrics.memory.usage.usage, metrics.memory.rss),
+            (4096, 1024)
+        );
 
         let any = encode(answer(), Hierarchy::V2).unwrap();
         assert_eq!(any.type_url, "io.containerd.cgroups.v2.Metrics");
         let metrics = v2::Metrics::parse_from_bytes(&any.value).unwrap();
         assert_eq!(metrics.cpu.usage_usec, 7);
-        assert_eq!((metrics.memory.usage_limit, metrics.memory.anon), (1 << 20, 1024));
+        assert_eq!(
+            (metrics.memory.usage_limit, metrics.memory.anon),
+            (1 << 20, 1024)
+        );
     }
 
     #[test]
     fn a_guest_without_counters_gives_empty_ones() {
-        assert!(encode(StatsContainerResponse::default(), Hierarchy::V1).unwrap().value.is_empty());
+        assert!(
+            encode(StatsContainerResponse::default(), Hierarchy::V1)
+                .unwrap()
+                .value
+                .is_empty()
+        );
     }
 }

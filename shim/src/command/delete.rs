@@ -37,7 +37,10 @@ pub async fn run(flags: &Flags) -> Result<()> {
     };
     let bytes = response.write_to_bytes().map_err(CommandError::Encode)?;
     let mut stdout = io::stdout().lock();
-    stdout.write_all(&bytes).and_then(|()| stdout.flush()).map_err(CommandError::Stdout)?;
+    stdout
+        .write_all(&bytes)
+        .and_then(|()| stdout.flush())
+        .map_err(CommandError::Stdout)?;
     Ok(())
 }
 
@@ -55,7 +58,9 @@ fn kill_server(bundle: &Path, id: &str) {
     else {
         return;
     };
-    let Some(pid) = Pid::from_raw(pid).filter(|pid| is_server(*pid, id)) else { return };
+    let Some(pid) = Pid::from_raw(pid).filter(|pid| is_server(*pid, id)) else {
+        return;
+    };
     if let Err(error) = kill_process(pid, Signal::KILL) {
         report_to_stderr(&format!("cannot kill the shim: {error}"));
     }
@@ -65,10 +70,18 @@ fn kill_server(bundle: &Path, id: &str) {
 /// that was given to another meanwhile is left alone.
 fn is_server(pid: Pid, id: &str) -> bool {
     let dir = format!("/proc/{}", pid.as_raw_pid());
-    let Ok(line) = fs::read(format!("{dir}/cmdline")) else { return false };
-    let mut words = line.split(|byte| *byte == 0).skip_while(|word| *word != b"-id");
+    let Ok(line) = fs::read(format!("{dir}/cmdline")) else {
+        return false;
+    };
+    let mut words = line
+        .split(|byte| *byte == 0)
+        .skip_while(|word| *word != b"-id");
     let same_id = words.nth(1) == Some(id.as_bytes());
-    let name = |link: String| fs::read_link(link).ok().and_then(|path| path.file_name().map(ToOwned::to_owned));
+    let name = |link: String| {
+        fs::read_link(link)
+            .ok()
+            .and_then(|path| path.file_name().map(ToOwned::to_owned))
+    };
     same_id && name(format!("{dir}/exe")) == name("/proc/self/exe".to_owned())
 }
 
@@ -83,8 +96,12 @@ fn unmount_rootfs(bundle: &Path) {
 }
 
 fn remove_socket(bundle: &Path) {
-    let Some(text) = read_small(&bundle.join(ADDRESS_FILE)) else { return };
-    let Some(path) = address::path_of(&text) else { return };
+    let Some(text) = read_small(&bundle.join(ADDRESS_FILE)) else {
+        return;
+    };
+    let Some(path) = address::path_of(&text) else {
+        return;
+    };
     // The address of a pod's member is the pod's, which may be served still.
     if !address::is_served(path) {
         let _ = fs::remove_file(path);

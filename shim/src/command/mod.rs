@@ -97,14 +97,18 @@ fn bundle_of(flags: &Flags) -> Result<PathBuf, CommandError> {
 
 /// Writes a small file that containerd, or a later run of this program, reads.
 fn write_file(path: &Path, text: &str) -> Result<(), CommandError> {
-    std::fs::write(path, text)
-        .map_err(|source| CommandError::Write { path: path.to_owned(), source })
+    std::fs::write(path, text).map_err(|source| CommandError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The line for an error that ends a command.
 pub fn last_line(error: &anyhow::Error) -> String {
     fn known<E: UserError>(error: &anyhow::Error) -> Option<String> {
-        error.downcast_ref::<E>().map(|error| OneLine(error).to_string())
+        error
+            .downcast_ref::<E>()
+            .map(|error| OneLine(error).to_string())
     }
     error
         .downcast_ref::<ShimError>()

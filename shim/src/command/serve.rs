@@ -1,6 +1,5 @@
 //! The server: containerd's task service until the last container is gone.
 
-use std::collections::HashMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
@@ -9,11 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use containerd_shim_protos::shim_async::create_task;
 use redoubt_sandbox::{DEFAULT_STATE_ROOT, cleanup_from_disk};
 use tokio::signal::unix::{SignalKind, signal};
+use ttrpc::asynchronous::Server;
 use ttrpc::asynchronous::transport::Listener;
-use ttrpc::asynchronous::{Server, Service};
 
 use super::CommandError;
 use crate::address;
@@ -21,18 +19,18 @@ use crate::cli::Flags;
 use crate::events::EventSender;
 use crate::logging;
 use crate::machine::QemuLauncher;
-use crate::service::{Core, TaskService};
+use crate::service::{Core, services};
 
 /// How long the last events and answers may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Names under which containerd 1.6 and 1.7, and 2.x, call the same service.
-const SERVICE_NAMES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
 
 /// Serves on the socket that `start` left as standard input.
 pub async fn run(flags: &Flags) -> Result<()> {
     logging::start(flags.debug, &flags.namespace, &flags.id);
     let listener = inherited_listener().map_err(CommandError::NoSocket)?;
-    let ttrpc_address = std::env::var("TTRPC_ADDRESS").ok().filter(|address| !address.is_empty());
+    let ttrpc_address = std::env::var("TTRPC_ADDRESS")
+        .ok()
+        .filter(|address| !address.is_empty());
     let (events, publisher) = EventSender::new(&flags.namespace, ttrpc_address);
     let core = Arc::new(Core::new(Box::new(QemuLauncher), events));
     let mut server = Server::new()
@@ -63,16 +61,6 @@ fn inherited_listener() -> std::io::Result<UnixListener> {
     let nothing = fs::File::open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
     Ok(listener)
-}
-
-fn services(core: &Arc<Core>) -> HashMap<String, Service> {
-    SERVICE_NAMES
-        .iter()
-        .flat_map(|name| {
-            let service = create_task(Arc::new(TaskService::new(core.clone())));
-            service.into_values().map(|service| ((*name).to_owned(), service))
-        })
-        .collect()
 }
 
 async fn wait_for_the_end(core: &Core) -> Result<()> {

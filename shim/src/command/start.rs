@@ -27,7 +27,10 @@ pub fn run(flags: &Flags) -> Result<()> {
     let bundle = bundle_of(flags)?;
     let kind = oci::container_kind(&flags.id, &oci::parse_spec(&oci::read_config(&bundle)?)?)?;
     let group = kind.sandbox_id(&flags.id).to_owned();
-    let dir = parameters.socket_dir.as_deref().unwrap_or(address::SOCKET_DIR);
+    let dir = parameters
+        .socket_dir
+        .as_deref()
+        .unwrap_or(address::SOCKET_DIR);
     let socket = address::socket_path(
         Path::new(dir),
         &parameters.containerd_address,
@@ -37,15 +40,23 @@ pub fn run(flags: &Flags) -> Result<()> {
     let address = address::address_of(&socket);
     if let ContainerKind::Member(sandbox) = kind {
         if !address::is_served(&socket) {
-            return Err(CommandError::NoServer { container: flags.id.clone(), sandbox }.into());
+            return Err(CommandError::NoServer {
+                container: flags.id.clone(),
+                sandbox,
+            }
+            .into());
         }
     } else {
         leave_server(flags, &parameters, &bundle, &socket)?;
     }
     write_file(&bundle.join(ADDRESS_FILE), &address)?;
-    let reply = bootstrap::encode_reply(&address, parameters.reply).map_err(CommandError::Encode)?;
+    let reply =
+        bootstrap::encode_reply(&address, parameters.reply).map_err(CommandError::Encode)?;
     let mut stdout = io::stdout().lock();
-    stdout.write_all(&reply).and_then(|()| stdout.flush()).map_err(CommandError::Stdout)?;
+    stdout
+        .write_all(&reply)
+        .and_then(|()| stdout.flush())
+        .map_err(CommandError::Stdout)?;
     Ok(())
 }
 
@@ -53,7 +64,11 @@ fn read_stdin() -> Result<Vec<u8>, CommandError> {
     let stdin = io::stdin();
     let mut input = Vec::new();
     if !stdin.is_terminal() {
-        stdin.lock().take(MAX_INPUT_BYTES).read_to_end(&mut input).map_err(CommandError::Stdin)?;
+        stdin
+            .lock()
+            .take(MAX_INPUT_BYTES)
+            .read_to_end(&mut input)
+            .map_err(CommandError::Stdin)?;
     }
     Ok(input)
 }
@@ -66,8 +81,10 @@ fn leave_server(
     bundle: &Path,
     socket: &PathBuf,
 ) -> Result<(), CommandError> {
-    let listener = address::listen(socket)
-        .map_err(|source| CommandError::Listen { path: socket.clone(), source })?;
+    let listener = address::listen(socket).map_err(|source| CommandError::Listen {
+        path: socket.clone(),
+        source,
+    })?;
     let result = spawn_server(flags, parameters, bundle, socket, listener)
         .map_err(CommandError::Spawn)
         .and_then(|child| {
@@ -111,8 +128,14 @@ fn spawn_server(
 /// it is for containerd's own shims.
 fn adjust_oom_score(pid: u32) {
     let parent = rustix::process::getppid().map_or(1, rustix::process::Pid::as_raw_pid);
-    let Ok(text) = fs::read_to_string(format!("/proc/{parent}/oom_score_adj")) else { return };
-    let Ok(score) = text.trim().parse::<i32>() else { return };
-    let score = score.saturating_add(1).clamp(MIN_OOM_SCORE_ADJ, MAX_OOM_SCORE_ADJ);
+    let Ok(text) = fs::read_to_string(format!("/proc/{parent}/oom_score_adj")) else {
+        return;
+    };
+    let Ok(score) = text.trim().parse::<i32>() else {
+        return;
+    };
+    let score = score
+        .saturating_add(1)
+        .clamp(MIN_OOM_SCORE_ADJ, MAX_OOM_SCORE_ADJ);
     let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
 }

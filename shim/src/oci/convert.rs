@@ -32,7 +32,10 @@ pub fn guest_spec(
     spec: &model::Spec,
     mounts: Vec<oci::Mount>,
 ) -> Result<oci::Spec> {
-    let missing = |part| ShimError::IncompleteSpec { container: id.to_owned(), part };
+    let missing = |part| ShimError::IncompleteSpec {
+        container: id.to_owned(),
+        part,
+    };
     let process = spec.process.as_ref().ok_or_else(|| missing("process"))?;
     let root = spec.root.as_ref().ok_or_else(|| missing("root"))?;
     Ok(oci::Spec {
@@ -62,7 +65,10 @@ fn annotations(
     }
     let prefix = "io.katacontainers.pkg.oci.";
     annotations.insert(format!("{prefix}bundle_path"), bundle.display().to_string());
-    annotations.insert(format!("{prefix}container_type"), kind.annotation().to_owned());
+    annotations.insert(
+        format!("{prefix}container_type"),
+        kind.annotation().to_owned(),
+    );
     annotations
 }
 
@@ -73,7 +79,11 @@ pub fn exec_process(process: &model::Process) -> oci::Process {
         ConsoleSize: process
             .console_size
             .as_ref()
-            .map(|size| oci::Box { Height: size.height, Width: size.width, ..oci::Box::default() })
+            .map(|size| oci::Box {
+                Height: size.height,
+                Width: size.width,
+                ..oci::Box::default()
+            })
             .into(),
         User: MessageField::some(oci::User {
             UID: process.user.uid,
@@ -210,15 +220,25 @@ mod tests {
 
     fn converted() -> oci::Spec {
         let spec = parse_spec(CTR.as_bytes()).unwrap();
-        guest_spec("demo", Path::new("/b/demo"), &ContainerKind::Single, &spec, Vec::new()).unwrap()
+        guest_spec(
+            "demo",
+            Path::new("/b/demo"),
+            &ContainerKind::Single,
+            &spec,
+            Vec::new(),
+        )
+        .unwrap()
     }
 
     #[test]
     fn what_belongs_to_the_host_does_not_reach_the_guest() {
         let spec = converted();
         let linux = spec.Linux.as_ref().unwrap();
-        let namespaces: Vec<_> =
-            linux.Namespaces.iter().map(|n| (n.Type.as_str(), n.Path.as_str())).collect();
+        let namespaces: Vec<_> = linux
+            .Namespaces
+            .iter()
+            .map(|n| (n.Type.as_str(), n.Path.as_str()))
+            .collect();
         assert_eq!(namespaces, [("pid", ""), ("ipc", "")]);
         assert!(linux.Seccomp.is_none());
         assert!(linux.Devices.is_empty());
@@ -233,7 +253,10 @@ mod tests {
     #[test]
     fn annotations_are_katas() {
         let annotations = converted().Annotations;
-        let list: Vec<_> = annotations.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let list: Vec<_> = annotations
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
         insta::assert_snapshot!(list.join("\n"), @r"
         a=b
         io.katacontainers.pkg.oci.bundle_path=/b/demo
@@ -244,7 +267,10 @@ mod tests {
     #[test]
     fn the_process_keeps_its_order_and_the_root_moves() {
         let spec = converted();
-        assert_eq!(spec.Process.Capabilities.Bounding, ["CAP_KILL", "CAP_CHOWN"]);
+        assert_eq!(
+            spec.Process.Capabilities.Bounding,
+            ["CAP_KILL", "CAP_CHOWN"]
+        );
         assert_eq!(spec.Process.Args, ["echo", "hi"]);
         assert_eq!(spec.Root.Path, "/run/kata-containers/demo/rootfs");
         assert!(spec.Root.Readonly);
@@ -253,8 +279,14 @@ mod tests {
     #[test]
     fn a_specification_without_process_is_refused() {
         let spec = parse_spec(b"{}").unwrap();
-        let error =
-            guest_spec("demo", Path::new("/b"), &ContainerKind::Single, &spec, Vec::new()).unwrap_err();
+        let error = guest_spec(
+            "demo",
+            Path::new("/b"),
+            &ContainerKind::Single,
+            &spec,
+            Vec::new(),
+        )
+        .unwrap_err();
         assert_eq!(
             error.one_line(),
             "[RDT-SHIM-035] the OCI specification of container demo has no process"

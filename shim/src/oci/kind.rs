@@ -4,8 +4,14 @@ use super::model::Spec;
 use crate::cli::is_identifier;
 use crate::error::{Result, ShimError};
 
-const KIND_KEYS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
-const SANDBOX_KEYS: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID"];
+const KIND_KEYS: [&str; 2] = [
+    "io.kubernetes.cri.container-type",
+    "io.kubernetes.cri-o.ContainerType",
+];
+const SANDBOX_KEYS: [&str; 2] = [
+    "io.kubernetes.cri.sandbox-id",
+    "io.kubernetes.cri-o.SandboxID",
+];
 
 /// The part that a container plays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +50,9 @@ impl ContainerKind {
 
 /// Tells the part of container `id` from its annotations.
 pub fn container_kind(id: &str, spec: &Spec) -> Result<ContainerKind> {
-    let Some((key, value)) =
-        KIND_KEYS.iter().find_map(|key| Some((*key, spec.annotation(key)?)))
+    let Some((key, value)) = KIND_KEYS
+        .iter()
+        .find_map(|key| Some((*key, spec.annotation(key)?)))
     else {
         return Ok(ContainerKind::Single);
     };
@@ -57,11 +64,17 @@ pub fn container_kind(id: &str, spec: &Spec) -> Result<ContainerKind> {
                 .find_map(|key| spec.annotation(key))
                 .ok_or_else(|| ShimError::NoSandboxId(id.to_owned()))?;
             if !is_identifier(sandbox) {
-                return Err(ShimError::BadIdentifier { what: "sandbox id", id: sandbox.to_owned() });
+                return Err(ShimError::BadIdentifier {
+                    what: "sandbox id",
+                    id: sandbox.to_owned(),
+                });
             }
             Ok(ContainerKind::Member(sandbox.to_owned()))
         }
-        other => Err(ShimError::UnknownContainerType { key, value: other.to_owned() }),
+        other => Err(ShimError::UnknownContainerType {
+            key,
+            value: other.to_owned(),
+        }),
     }
 }
 
@@ -70,16 +83,26 @@ mod tests {
     use super::*;
 
     fn spec(annotations: &[(&str, &str)]) -> Spec {
-        let annotations =
-            annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Spec { annotations: annotations.collect(), ..Spec::default() }
+        let annotations = annotations
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Spec {
+            annotations: annotations.collect(),
+            ..Spec::default()
+        }
     }
 
     #[test]
     fn containerd_and_cri_o_name_the_parts() {
-        assert_eq!(container_kind("a", &spec(&[])).unwrap(), ContainerKind::Single);
+        assert_eq!(
+            container_kind("a", &spec(&[])).unwrap(),
+            ContainerKind::Single
+        );
         let sandbox = spec(&[("io.kubernetes.cri.container-type", "sandbox")]);
-        assert_eq!(container_kind("a", &sandbox).unwrap(), ContainerKind::Sandbox);
+        assert_eq!(
+            container_kind("a", &sandbox).unwrap(),
+            ContainerKind::Sandbox
+        );
         let member = spec(&[
             ("io.kubernetes.cri-o.ContainerType", "container"),
             ("io.kubernetes.cri-o.SandboxID", "pod"),
@@ -92,13 +115,22 @@ mod tests {
     #[test]
     fn odd_annotations_are_refused() {
         let odd = spec(&[("io.kubernetes.cri.container-type", "vm")]);
-        assert!(matches!(container_kind("a", &odd), Err(ShimError::UnknownContainerType { .. })));
+        assert!(matches!(
+            container_kind("a", &odd),
+            Err(ShimError::UnknownContainerType { .. })
+        ));
         let homeless = spec(&[("io.kubernetes.cri.container-type", "container")]);
-        assert!(matches!(container_kind("a", &homeless), Err(ShimError::NoSandboxId(_))));
+        assert!(matches!(
+            container_kind("a", &homeless),
+            Err(ShimError::NoSandboxId(_))
+        ));
         let escaping = spec(&[
             ("io.kubernetes.cri.container-type", "container"),
             ("io.kubernetes.cri.sandbox-id", "../../x"),
         ]);
-        assert!(matches!(container_kind("a", &escaping), Err(ShimError::BadIdentifier { .. })));
+        assert!(matches!(
+            container_kind("a", &escaping),
+            Err(ShimError::BadIdentifier { .. })
+        ));
     }
 }

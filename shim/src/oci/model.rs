@@ -248,20 +248,39 @@ macro_rules! silent_debug {
 }
 
 silent_debug!(
-    Spec, Process, ConsoleSize, User, Capabilities, Rlimit, Root, Mount, Linux, IdMapping,
-    Namespace, LinuxResources, Memory, Cpu, HugepageLimit
+    Spec,
+    Process,
+    ConsoleSize,
+    User,
+    Capabilities,
+    Rlimit,
+    Root,
+    Mount,
+    Linux,
+    IdMapping,
+    Namespace,
+    LinuxResources,
+    Memory,
+    Cpu,
+    HugepageLimit
 );
 
 impl Spec {
     /// An annotation that is set to something.
     pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.get(key).map(String::as_str).filter(|value| !value.is_empty())
+        self.annotations
+            .get(key)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// The path of the network namespace, where containerd made one.
     pub fn network_namespace(&self) -> Option<&str> {
         let linux = self.linux.as_ref()?;
-        let network = linux.namespaces.iter().find(|namespace| namespace.kind == "network")?;
+        let network = linux
+            .namespaces
+            .iter()
+            .find(|namespace| namespace.kind == "network")?;
         (!network.path.is_empty()).then_some(network.path.as_str())
     }
 }

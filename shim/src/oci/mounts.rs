@@ -16,13 +16,30 @@ pub const SHM_MOUNT_POINT: &str = "/run/kata-containers/sandbox/shm";
 const COPY_DIR: &str = "/run/kata-containers/shared/containers";
 
 /// Small files that runtimes put into every container, by their place in it.
-const COPIED_FILES: [&str; 4] =
-    ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/dev/termination-log"];
+const COPIED_FILES: [&str; 4] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/hostname",
+    "/dev/termination-log",
+];
 
 /// File systems that the guest's own kernel provides.
 const KERNEL_FILE_SYSTEMS: [&str; 15] = [
-    "proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs",
-    "tracefs", "bpf", "configfs", "hugetlbfs", "binfmt_misc", "fusectl",
+    "proc",
+    "sysfs",
+    "tmpfs",
+    "devpts",
+    "mqueue",
+    "cgroup",
+    "cgroup2",
+    "securityfs",
+    "debugfs",
+    "tracefs",
+    "bpf",
+    "configfs",
+    "hugetlbfs",
+    "binfmt_misc",
+    "fusectl",
 ];
 
 /// A file to copy into the guest for one mount.
@@ -80,15 +97,24 @@ pub fn plan_mounts(id: &str, mounts: &[Mount]) -> Result<MountPlan> {
 }
 
 fn is_bind(mount: &Mount) -> bool {
-    mount.kind == "bind" || mount.options.iter().any(|option| option == "bind" || option == "rbind")
+    mount.kind == "bind"
+        || mount
+            .options
+            .iter()
+            .any(|option| option == "bind" || option == "rbind")
 }
 
 fn file_copy(id: &str, mount: &Mount) -> Result<FileCopy> {
-    let name = Path::new(&mount.destination).file_name().and_then(|name| name.to_str());
+    let name = Path::new(&mount.destination)
+        .file_name()
+        .and_then(|name| name.to_str());
     let Some(name) = name.filter(|_| COPIED_FILES.contains(&mount.destination.as_str())) else {
         return Err(host_mount(mount));
     };
-    let tag = Sha256::new().chain_update(id).chain_update([0]).chain_update(&mount.destination);
+    let tag = Sha256::new()
+        .chain_update(id)
+        .chain_update([0])
+        .chain_update(&mount.destination);
     let tag = hex::encode(&tag.finalize()[..8]);
     Ok(FileCopy {
         source: PathBuf::from(&mount.source),
@@ -121,7 +147,12 @@ mod tests {
     fn shared_memory_becomes_the_sandboxs() {
         for shm in [
             mount("/dev/shm", "tmpfs", "shm", &["nosuid", "size=65536k"]),
-            mount("/dev/shm", "bind", "/run/containerd/x/shm", &["rbind", "ro"]),
+            mount(
+                "/dev/shm",
+                "bind",
+                "/run/containerd/x/shm",
+                &["rbind", "ro"],
+            ),
         ] {
             let plan = plan_mounts("web", &[shm]).unwrap();
             assert_eq!(plan.mounts[0].source, SHM_MOUNT_POINT);
@@ -132,9 +163,14 @@ mod tests {
 
     #[test]
     fn known_small_files_are_copied_under_katas_names() {
-        let hosts = mount("/etc/hosts", "bind", "/var/lib/x/hosts", &["rbind", "rprivate", "rw"]);
+        let hosts = mount(
+            "/etc/hosts",
+            "bind",
+            "/var/lib/x/hosts",
+            &["rbind", "rprivate", "rw"],
+        );
         let mut plan = plan_mounts("web", &[hosts]).unwrap();
-        insta::assert_snapshot!(plan.copies[0].guest_path, @"/run/kata-containers/shared/containers/web-2b2ff9b2ad38ec6b-hosts");
+        insta::assert_snapshot!(plan.copies[0].guest_path, @"/run/kata-containers/shared/containers/web-147359cf97545a4d-hosts");
         assert_eq!(plan.mounts[0].source, plan.copies[0].guest_path);
         assert_eq!(plan.mounts[0].options, ["rbind", "rprivate", "rw"]);
         let copy = plan.copies[0].clone();
@@ -147,17 +183,27 @@ mod tests {
         let data = mount("/data", "bind", "/srv/data", &["rbind"]);
         let disk = mount("/mnt", "ext4", "/dev/sdb1", &[]);
         insta::assert_snapshot!(plan_mounts("web", &[data]).unwrap_err().one_line(), @"[RDT-SHIM-040] mount /data needs the host path /srv/data, and no file system is shared with the guest (hint: remove the mount, or put the files into the image)");
-        assert!(matches!(plan_mounts("web", &[disk]), Err(ShimError::HostMount { .. })));
+        assert!(matches!(
+            plan_mounts("web", &[disk]),
+            Err(ShimError::HostMount { .. })
+        ));
     }
 
     #[test]
     fn kernel_file_systems_pass_in_order() {
         let plan = plan_mounts(
             "web",
-            &[mount("/proc", "proc", "proc", &["nosuid"]), mount("/sys", "sysfs", "sysfs", &["ro"])],
+            &[
+                mount("/proc", "proc", "proc", &["nosuid"]),
+                mount("/sys", "sysfs", "sysfs", &["ro"]),
+            ],
         )
         .unwrap();
-        let places: Vec<_> = plan.mounts.iter().map(|mount| mount.destination.as_str()).collect();
+        let places: Vec<_> = plan
+            .mounts
+            .iter()
+            .map(|mount| mount.destination.as_str())
+            .collect();
         assert_eq!(places, ["/proc", "/sys"]);
     }
 }

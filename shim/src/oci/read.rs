@@ -34,12 +34,20 @@ pub fn parse_resources(bytes: &[u8]) -> Result<LinuxResources> {
 
 /// Reads a file of at most `limit_bytes`.
 pub fn read_bounded(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
-    let unreadable = |source| ShimError::ReadFile { path: path.to_owned(), source };
+    let unreadable = |source| ShimError::ReadFile {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    file.take(limit_bytes + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > limit_bytes) {
-        return Err(ShimError::FileTooLarge { path: path.to_owned(), limit: limit_bytes });
+        return Err(ShimError::FileTooLarge {
+            path: path.to_owned(),
+            limit: limit_bytes,
+        });
     }
     Ok(bytes)
 }
@@ -75,7 +83,10 @@ mod tests {
     #[test]
     fn wrong_types_are_named() {
         let error = parse_spec(br#"{"mounts":7}"#).unwrap_err().one_line();
-        assert!(error.starts_with("[RDT-SHIM-034] the bundle's config.json is not a valid OCI document"));
+        assert!(
+            error
+                .starts_with("[RDT-SHIM-034] the bundle's config.json is not a valid OCI document")
+        );
     }
 
     #[test]
@@ -84,7 +95,10 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, [b' '; 11]).unwrap();
         assert!(read_bounded(&path, 11).is_ok());
-        assert!(matches!(read_bounded(&path, 10), Err(ShimError::FileTooLarge { .. })));
+        assert!(matches!(
+            read_bounded(&path, 10),
+            Err(ShimError::FileTooLarge { .. })
+        ));
     }
 
     proptest! {

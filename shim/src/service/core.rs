@@ -69,7 +69,8 @@ impl Core {
 
     /// The sandbox that container `id` needs.
     pub(super) fn pod_for(&self, id: &str) -> Result<Arc<Pod>> {
-        self.pod().ok_or_else(|| ShimError::NoSandbox(id.to_owned()))
+        self.pod()
+            .ok_or_else(|| ShimError::NoSandbox(id.to_owned()))
     }
 
     pub(super) fn remember_pod(&self, pod: Arc<Pod>) {
@@ -106,7 +107,9 @@ impl Core {
     }
 
     pub(super) fn remember_container(&self, container: Arc<Container>) {
-        self.shared().containers.insert(container.id.clone(), container);
+        self.shared()
+            .containers
+            .insert(container.id.clone(), container);
     }
 
     pub(super) fn forget_container(&self, id: &str) {

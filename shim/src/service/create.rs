@@ -63,10 +63,19 @@ impl Core {
             return Err(error);
         }
         let pid = pod.machine.pid();
-        let Draft { id, kind, bundle, init, .. } = draft;
+        let Draft {
+            id,
+            kind,
+            bundle,
+            init,
+            ..
+        } = draft;
         self.remember_container(Arc::new(Container::new(id, kind, bundle, Arc::new(init))));
         self.announce(request, pid);
-        Ok(CreateTaskResponse { pid, ..CreateTaskResponse::default() })
+        Ok(CreateTaskResponse {
+            pid,
+            ..CreateTaskResponse::default()
+        })
     }
 
     /// The sandbox for a container, and whether it was made for it.
@@ -78,9 +87,10 @@ impl Core {
     ) -> Result<(Arc<Pod>, bool)> {
         let wanted = draft.kind.sandbox_id(&draft.id).to_owned();
         match (self.pod(), draft.kind.owns_machine()) {
-            (Some(pod), true) => {
-                Err(ShimError::SecondSandbox { existing: pod.id.clone(), refused: wanted })
-            }
+            (Some(pod), true) => Err(ShimError::SecondSandbox {
+                existing: pod.id.clone(),
+                refused: wanted,
+            }),
             (None, false) => Err(ShimError::NoSandbox(draft.id.clone())),
             (Some(pod), false) if pod.id == wanted => Ok((pod, false)),
             (Some(pod), false) => Err(ShimError::OtherSandbox {
@@ -97,9 +107,14 @@ impl Core {
         }
     }
 
-    async fn launch(&self, draft: &Draft, options: RuntimeOptions, started: Instant) -> Result<Pod> {
-        let request = SandboxRequest::from_oci_spec(&draft.id, &draft.config)
-            .map_err(ShimError::passed)?;
+    async fn launch(
+        &self,
+        draft: &Draft,
+        options: RuntimeOptions,
+        started: Instant,
+    ) -> Result<Pod> {
+        let request =
+            SandboxRequest::from_oci_spec(&draft.id, &draft.config).map_err(ShimError::passed)?;
         let order = LaunchOrder {
             request,
             netns: draft.spec.network_namespace().map(PathBuf::from),
@@ -155,7 +170,10 @@ impl Draft {
     fn new(request: &CreateTaskRequest) -> Result<Self> {
         if !is_identifier(&request.id) {
             let id = request.id.clone();
-            return Err(ShimError::BadIdentifier { what: "container id", id });
+            return Err(ShimError::BadIdentifier {
+                what: "container id",
+                id,
+            });
         }
         let bundle = PathBuf::from(&request.bundle);
         let config = oci::read_config(&bundle)?;
@@ -172,16 +190,30 @@ impl Draft {
                 stderr: request.stderr.clone(),
             },
         )?;
-        Ok(Self { id: request.id.clone(), bundle, kind, config, spec, mounts, image, init })
+        Ok(Self {
+            id: request.id.clone(),
+            bundle,
+            kind,
+            config,
+            spec,
+            mounts,
+            image,
+            init,
+        })
     }
 
     fn sandbox_facts(&self) -> SandboxFacts {
-        let resolv_conf =
-            self.mounts.copies.iter().find(|copy| copy.destination == "/etc/resolv.conf");
+        let resolv_conf = self
+            .mounts
+            .copies
+            .iter()
+            .find(|copy| copy.destination == "/etc/resolv.conf");
         SandboxFacts {
             id: self.id.clone(),
             hostname: self.spec.hostname.clone(),
-            dns: resolv_conf.map(|copy| dns_lines(&copy.source)).unwrap_or_default(),
+            dns: resolv_conf
+                .map(|copy| dns_lines(&copy.source))
+                .unwrap_or_default(),
         }
     }
 }
@@ -190,7 +222,11 @@ fn dns_lines(path: &Path) -> Vec<String> {
     match oci::read_bounded(path, MAX_RESOLV_CONF_BYTES) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
-            text.lines().map(str::trim_end).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+            text.lines()
+                .map(str::trim_end)
+                .filter(|line| !line.is_empty())
+                .map(str::to_owned)
+                .collect()
         }
         Err(error) => {
             tracing::warn!(error = error.one_line(), "the pod gets no name servers");
@@ -211,8 +247,13 @@ async fn create_in_guest(pod: &Pod, draft: &Draft) -> Result<()> {
             mounts.skip(copy);
         }
     }
-    let spec =
-        oci::guest_spec(&draft.id, &draft.bundle, &draft.kind, &draft.spec, mounts.mounts)?;
+    let spec = oci::guest_spec(
+        &draft.id,
+        &draft.bundle,
+        &draft.kind,
+        &draft.spec,
+        mounts.mounts,
+    )?;
     let storage = image::guest_pull(&draft.id, &draft.image, &spec.Annotations);
     pod.agent
         .create_container(CreateContainerRequest {

@@ -70,5 +70,8 @@ fn end_of(process: &Process) -> Result<Exit> {
     process.apply(Event::Delete)?;
     process.close_streams();
     // A process that was never started has no status of its own.
-    Ok(exit.unwrap_or(Exit { status: 0, at: SystemTime::now() }))
+    Ok(exit.unwrap_or(Exit {
+        status: 0,
+        at: SystemTime::now(),
+    }))
 }

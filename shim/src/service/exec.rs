@@ -31,7 +31,10 @@ impl Core {
     pub(super) fn exec(&self, request: &ExecProcessRequest) -> Result<Empty> {
         let container = self.container(&request.id)?;
         if !is_identifier(&request.exec_id) {
-            return Err(ShimError::BadIdentifier { what: "exec id", id: request.exec_id.clone() });
+            return Err(ShimError::BadIdentifier {
+                what: "exec id",
+                id: request.exec_id.clone(),
+            });
         }
         if !matches!(container.init.phase(), Phase::Running | Phase::Paused) {
             return Err(refused(&container.init, "get another process"));
@@ -57,7 +60,10 @@ impl Core {
 
     pub(super) async fn resize_pty(self: Arc<Self>, request: ResizePtyRequest) -> Result<Empty> {
         let process = self.process(&request.id, &request.exec_id)?;
-        let size = TerminalSize { rows: request.height, columns: request.width };
+        let size = TerminalSize {
+            rows: request.height,
+            columns: request.width,
+        };
         match process.phase() {
             Phase::Created | Phase::Starting => process.remember_size(size),
             Phase::Running | Phase::Paused => {
@@ -94,7 +100,10 @@ impl Core {
             return Err(pod.explain(error).await);
         }
         apply_to_all(&container.processes(), Event::Pause);
-        self.events.send(&TaskPaused { container_id: request.id, ..TaskPaused::default() });
+        self.events.send(&TaskPaused {
+            container_id: request.id,
+            ..TaskPaused::default()
+        });
         Ok(Empty::new())
     }
 
@@ -112,15 +121,17 @@ impl Core {
             return Err(pod.explain(error).await);
         }
         apply_to_all(&container.processes(), Event::Resume);
-        self.events.send(&TaskResumed { container_id: request.id, ..TaskResumed::default() });
+        self.events.send(&TaskResumed {
+            container_id: request.id,
+            ..TaskResumed::default()
+        });
         Ok(Empty::new())
     }
 
     pub(super) async fn update(self: Arc<Self>, request: UpdateTaskRequest) -> Result<Empty> {
         let container = self.container(&request.id)?;
         let pod = self.pod_for(&request.id)?;
-        let limits =
-            oci::parse_resources(value_of(request.resources.as_ref(), RESOURCES_TYPE)?)?;
+        let limits = oci::parse_resources(value_of(request.resources.as_ref(), RESOURCES_TYPE)?)?;
         let update = UpdateContainerRequest {
             container_id: container.id.clone(),
             resources: Some(oci::resources(&limits)).into(),
@@ -150,7 +161,9 @@ fn value_of<'a>(any: Option<&'a Any>, wanted: &'static str) -> Result<&'a [u8]> 
     match any {
         Some(any) if any.type_url.ends_with(wanted) => Ok(&any.value),
         other => Err(ShimError::WrongMessage {
-            found: other.map_or("nothing", |any| any.type_url.as_str()).to_owned(),
+            found: other
+                .map_or("nothing", |any| any.type_url.as_str())
+                .to_owned(),
             wanted,
         }),
     }

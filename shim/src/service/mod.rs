@@ -6,15 +6,17 @@ mod delete;
 mod exec;
 mod process;
 mod query;
+mod watch;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use containerd_shim_protos::api;
-use containerd_shim_protos::shim_async::Task;
+use containerd_shim_protos::shim_async::{Task, create_task};
 use protobuf::well_known_types::empty::Empty;
-use ttrpc::asynchronous::TtrpcContext;
+use ttrpc::asynchronous::{Service, TtrpcContext};
 
 pub use self::core::Core;
 use crate::error::{Result, ShimError};
@@ -30,6 +32,22 @@ impl TaskService {
     pub fn new(core: Arc<Core>) -> Self {
         Self { core }
     }
+}
+
+/// Names under which containerd 1.6 and 1.7, and 2.x, call the same service.
+const SERVICE_NAMES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+
+/// The task service under both of its names, for a ttRPC server.
+pub fn services(core: &Arc<Core>) -> HashMap<String, Service> {
+    SERVICE_NAMES
+        .iter()
+        .flat_map(|name| {
+            let service = create_task(Arc::new(TaskService::new(core.clone())));
+            service
+                .into_values()
+                .map(|service| ((*name).to_owned(), service))
+        })
+        .collect()
 }
 
 /// Runs a request to its end even if containerd hangs up in between: a half-made

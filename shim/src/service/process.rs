@@ -1,10 +1,10 @@
 //! Starting processes, watching them, and ending them.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use containerd_shim_protos::api::{KillRequest, StartRequest, StartResponse};
-use containerd_shim_protos::events::task::{TaskExecStarted, TaskExit, TaskOOM, TaskStart};
+use containerd_shim_protos::events::task::{TaskExecStarted, TaskExit, TaskStart};
 use protobuf::well_known_types::empty::Empty;
 use redoubt_agent_api::agent::{
     ExecProcessRequest, SignalProcessRequest, StartContainerRequest, TtyWinResizeRequest,
@@ -20,7 +20,7 @@ use crate::process_state::{Event, Exit, Phase};
 use crate::stdio::RunningIo;
 
 /// Status of processes whose machine ended: as if killed by SIGKILL.
-const KILLED: u32 = 128 + SIGKILL;
+pub(super) const KILLED: u32 = 128 + SIGKILL;
 /// Status of processes whose end the agent could not tell.
 const UNKNOWN: u32 = 255;
 const SIGKILL: u32 = 9;
@@ -40,7 +40,8 @@ impl Core {
         let pid = pod.machine.pid();
         self.announce_start(&process, pid);
         if process.exec_id.is_empty() {
-            pod.machine.record(Stage::ContainerStarted, &process.name.container);
+            pod.machine
+                .record(Stage::ContainerStarted, &process.name.container);
         }
         if let Some(size) = process.remembered_size()
             && let Err(error) = resize(&pod, &process, size).await
@@ -48,13 +49,20 @@ impl Core {
             tracing::warn!(error = error.one_line(), "cannot set the terminal's size");
         }
         tokio::spawn(self.supervise(pod, process));
-        Ok(StartResponse { pid, ..StartResponse::default() })
+        Ok(StartResponse {
+            pid,
+            ..StartResponse::default()
+        })
     }
 
     fn announce_start(&self, process: &Process, pid: u32) {
         let container_id = process.name.container.clone();
         if process.exec_id.is_empty() {
-            self.events.send(&TaskStart { container_id, pid, ..TaskStart::default() });
+            self.events.send(&TaskStart {
+                container_id,
+                pid,
+                ..TaskStart::default()
+            });
         } else {
             self.events.send(&TaskExecStarted {
                 container_id,
@@ -68,7 +76,9 @@ impl Core {
     /// Copies a process's streams, waits for its end, and tells containerd once all of its
     /// output has been delivered.
     async fn supervise(self: Arc<Self>, pod: Arc<Pod>, process: Arc<Process>) {
-        let Some(streams) = process.take_streams() else { return };
+        let Some(streams) = process.take_streams() else {
+            return;
+        };
         let mut io = RunningIo::start(&pod.agent, &process.name, streams);
         let status = wait_for_end(&pod, &process).await;
         let at = SystemTime::now();
@@ -101,60 +111,6 @@ impl Core {
         });
     }
 
-    /// Follows a sandbox: its machine's end, and containers that run out of memory.
-    pub(super) fn watch(self: &Arc<Self>, pod: &Arc<Pod>) {
-        tokio::spawn(self.clone().watch_machine(pod.clone()));
-        tokio::spawn(self.clone().watch_memory(pod.clone()));
-    }
-
-    async fn watch_machine(self: Arc<Self>, pod: Arc<Pod>) {
-        let mut ended = pod.machine.ended();
-        if ended.wait_for(Option::is_some).await.is_err() {
-            return;
-        }
-        if !pod.is_stopping() {
-            let reason = pod.machine.gone().map(|error| error.one_line()).unwrap_or_default();
-            tracing::error!(sandbox = pod.id, reason, "the virtual machine ended unexpectedly");
-        }
-        let exit = Exit { status: KILLED, at: SystemTime::now() };
-        for process in self.containers().iter().flat_map(|container| container.processes()) {
-            // Running ones are ended by their supervisor, after their output.
-            if process.phase() == Phase::Created {
-                self.finish(&pod, &process, exit);
-            }
-        }
-    }
-
-    async fn watch_memory(self: Arc<Self>, pod: Arc<Pod>) {
-        let mut ended = pod.machine.ended();
-        loop {
-            let event = tokio::select! {
-                event = pod.agent.oom_event() => event,
-                _ = ended.wait_for(Option::is_some) => return,
-            };
-            match event {
-                Ok(container_id) if self.has_container(&container_id) => self.out_of_memory(container_id),
-                Ok(container) => tracing::warn!(container, "an unknown container ran out of memory"),
-                Err(error) if error.is_unimplemented() => return,
-                Err(error) => {
-                    tracing::debug!(error = error.one_line(), "no news about memory");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
-        }
-    }
-
-    fn out_of_memory(&self, container_id: String) {
-        tracing::warn!(container = container_id, "out of memory");
-        if let Ok(container) = self.container(&container_id)
-            && let Err(error) = std::fs::File::create(container.bundle.join("oom"))
-        {
-            // CRI-O looks for this file.
-            tracing::debug!(%error, "cannot leave a note for CRI-O");
-        }
-        self.events.send(&TaskOOM { container_id, ..TaskOOM::default() });
-    }
-
     pub(super) async fn kill(self: Arc<Self>, request: KillRequest) -> Result<Empty> {
         let process = self.process(&request.id, &request.exec_id)?;
         match process.phase() {
@@ -162,7 +118,14 @@ impl Core {
             Phase::Created if matches!(request.signal, SIGKILL | SIGTERM) => {
                 let status = 128 + request.signal;
                 let pod = self.pod_for(&request.id)?;
-                self.finish(&pod, &process, Exit { status, at: SystemTime::now() });
+                self.finish(
+                    &pod,
+                    &process,
+                    Exit {
+                        status,
+                        at: SystemTime::now(),
+                    },
+                );
             }
             Phase::Created => return Err(refused(&process, "get this signal")),
             Phase::Starting | Phase::Running | Phase::Paused => {
@@ -177,15 +140,20 @@ impl Core {
 /// The error for a request that a process's phase forbids.
 pub(super) fn refused(process: &Process, what: &'static str) -> ShimError {
     let source = process.phase().refuse(what);
-    ShimError::WrongState { what: process.name.exec.clone(), source }
+    ShimError::WrongState {
+        what: process.name.exec.clone(),
+        source,
+    }
 }
 
 async fn start_in_guest(pod: &Pod, process: &Process) -> Result<()> {
     let container_id = process.name.container.clone();
     match process.exec_spec() {
         None => {
-            let request =
-                StartContainerRequest { container_id, ..StartContainerRequest::default() };
+            let request = StartContainerRequest {
+                container_id,
+                ..StartContainerRequest::default()
+            };
             pod.agent.start_container(request).await.map(drop)
         }
         Some(spec) => {
@@ -231,7 +199,11 @@ async fn wait_for_end(pod: &Pod, process: &Process) -> u32 {
                 error = error.one_line(),
                 "the end of a process is unknown"
             );
-            if pod.machine.ended().borrow().is_some() { KILLED } else { UNKNOWN }
+            if pod.machine.ended().borrow().is_some() {
+                KILLED
+            } else {
+                UNKNOWN
+            }
         }
     }
 }
@@ -240,16 +212,28 @@ async fn wait_for_end(pod: &Pod, process: &Process) -> u32 {
 async fn signal(pod: &Pod, process: &Process, signal: u32, all: bool) -> Result<()> {
     let request = SignalProcessRequest {
         container_id: process.name.container.clone(),
-        exec_id: if all { String::new() } else { process.name.exec.clone() },
+        exec_id: if all {
+            String::new()
+        } else {
+            process.name.exec.clone()
+        },
         signal,
         ..SignalProcessRequest::default()
     };
     match pod.agent.signal_process(request).await {
-        Ok(_) | Err(ShimError::Agent { code: ttrpc::Code::NOT_FOUND, .. }) => Ok(()),
+        Ok(_)
+        | Err(ShimError::Agent {
+            code: ttrpc::Code::NOT_FOUND,
+            ..
+        }) => Ok(()),
         Err(_) if !process.phase().is_alive() => Ok(()),
         Err(error) => {
             let error = pod.explain(error).await;
-            if pod.machine.ended().borrow().is_some() { Ok(()) } else { Err(error) }
+            if pod.machine.ended().borrow().is_some() {
+                Ok(())
+            } else {
+                Err(error)
+            }
         }
     }
 }

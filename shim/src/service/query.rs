@@ -47,8 +47,14 @@ impl Core {
 
     pub(super) fn pids(&self, request: &PidsRequest) -> Result<PidsResponse> {
         self.container(&request.id)?;
-        let info = ProcessInfo { pid: self.pid(), ..ProcessInfo::default() };
-        Ok(PidsResponse { processes: vec![info], ..PidsResponse::default() })
+        let info = ProcessInfo {
+            pid: self.pid(),
+            ..ProcessInfo::default()
+        };
+        Ok(PidsResponse {
+            processes: vec![info],
+            ..PidsResponse::default()
+        })
     }
 
     pub(super) async fn stats(self: Arc<Self>, request: StatsRequest) -> Result<StatsResponse> {
@@ -61,7 +67,10 @@ impl Core {
         match pod.agent.stats_container(question).await {
             Ok(answer) => {
                 let metrics = stats::encode(answer, stats::host_hierarchy())?;
-                Ok(StatsResponse { stats: Some(metrics).into(), ..StatsResponse::default() })
+                Ok(StatsResponse {
+                    stats: Some(metrics).into(),
+                    ..StatsResponse::default()
+                })
             }
             Err(error) => Err(pod.explain(error).await),
         }

@@ -57,7 +57,14 @@ impl StdioPaths {
             Some(StdinPipe { reader, keeper }) => (Some(reader), Some(keeper)),
             None => (None, None),
         };
-        Ok((OpenStdio { stdin, stdout, stderr }, keeper))
+        Ok((
+            OpenStdio {
+                stdin,
+                stdout,
+                stderr,
+            },
+            keeper,
+        ))
     }
 }
 
@@ -94,7 +101,12 @@ impl RunningIo {
             streams.stdin,
             terminal,
         ));
-        Self { outputs, input, progress, ended }
+        Self {
+            outputs,
+            input,
+            progress,
+            ended,
+        }
     }
 
     /// Waits, after the process ended, until its output has reached the readers.
@@ -106,7 +118,10 @@ impl RunningIo {
         self.ended.send_replace(true);
         loop {
             let before = self.progress.load(Ordering::Relaxed);
-            if tokio::time::timeout(STALL_LIMIT, self.delivered()).await.is_ok() {
+            if tokio::time::timeout(STALL_LIMIT, self.delivered())
+                .await
+                .is_ok()
+            {
                 return;
             }
             if self.progress.load(Ordering::Relaxed) == before {

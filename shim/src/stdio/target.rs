@@ -43,17 +43,26 @@ pub struct StdinPipe {
 impl Target {
     /// Reads an address: empty, an absolute path, or `fifo://` or `file://` with one.
     pub fn parse(what: &'static str, address: &str) -> Result<Self> {
-        let refuse =
-            |reason| ShimError::UnsupportedStdio { what, uri: address.to_owned(), reason };
+        let refuse = |reason| ShimError::UnsupportedStdio {
+            what,
+            uri: address.to_owned(),
+            reason,
+        };
         if address.is_empty() {
             return Ok(Self::Nothing);
         }
         let (scheme, path) = address.split_once("://").unwrap_or(("", address));
         if scheme == "binary" {
-            return Err(refuse("log programs would see the workload's output on the host"));
+            return Err(refuse(
+                "log programs would see the workload's output on the host",
+            ));
         }
         // containerd may add parameters to an address, which these schemes do not need.
-        let path = if scheme.is_empty() { path } else { path.split('?').next().unwrap_or(path) };
+        let path = if scheme.is_empty() {
+            path
+        } else {
+            path.split('?').next().unwrap_or(path)
+        };
         if !path.starts_with('/') {
             return Err(refuse("the path is not absolute"));
         }
@@ -66,11 +75,17 @@ impl Target {
 
     /// Opens the target for output, without waiting for a reader.
     pub fn open_output(&self, what: &'static str) -> Result<OutputSink> {
-        let failed = |path: &PathBuf, source| ShimError::OpenStdio { what, path: path.clone(), source };
+        let failed = |path: &PathBuf, source| ShimError::OpenStdio {
+            what,
+            path: path.clone(),
+            source,
+        };
         match self {
             Self::Nothing => Ok(OutputSink::Nothing),
             Self::Path(path) => {
-                let kind = fs::metadata(path).map_err(|error| failed(path, error))?.file_type();
+                let kind = fs::metadata(path)
+                    .map_err(|error| failed(path, error))?
+                    .file_type();
                 if kind.is_fifo() {
                     // Open both ways, so that output survives a reader that comes back.
                     pipe::OpenOptions::new()
@@ -99,15 +114,24 @@ impl Target {
                 });
             }
         };
-        let failed = |source| ShimError::OpenStdio { what: "stdin", path: path.clone(), source };
-        let reader = pipe::OpenOptions::new().open_receiver(path).map_err(failed)?;
+        let failed = |source| ShimError::OpenStdio {
+            what: "stdin",
+            path: path.clone(),
+            source,
+        };
+        let reader = pipe::OpenOptions::new()
+            .open_receiver(path)
+            .map_err(failed)?;
         let keeper = pipe::OpenOptions::new().open_sender(path).map_err(failed)?;
         Ok(Some(StdinPipe { reader, keeper }))
     }
 }
 
 fn append(path: &PathBuf, create: bool) -> io::Result<OutputSink> {
-    let file = fs::OpenOptions::new().append(true).create(create).open(path)?;
+    let file = fs::OpenOptions::new()
+        .append(true)
+        .create(create)
+        .open(path)?;
     Ok(OutputSink::File(tokio::fs::File::from_std(file)))
 }
 
@@ -133,8 +157,14 @@ mod tests {
     #[test]
     fn fifos_and_files_are_understood() {
         assert_eq!(Target::parse("stdout", "").unwrap(), Target::Nothing);
-        assert_eq!(Target::parse("stdout", "/run/x").unwrap(), Target::Path("/run/x".into()));
-        assert_eq!(Target::parse("stdout", "fifo:///run/x").unwrap(), Target::Path("/run/x".into()));
+        assert_eq!(
+            Target::parse("stdout", "/run/x").unwrap(),
+            Target::Path("/run/x".into())
+        );
+        assert_eq!(
+            Target::parse("stdout", "fifo:///run/x").unwrap(),
+            Target::Path("/run/x".into())
+        );
         assert_eq!(
             Target::parse("stdout", "file:///var/log/x?maxsize=1").unwrap(),
             Target::File("/var/log/x".into())
@@ -151,7 +181,9 @@ mod tests {
 
     #[test]
     fn a_missing_fifo_is_named() {
-        let error = Target::parse("stdout", "/nonexistent/fifo").unwrap().open_output("stdout");
+        let error = Target::parse("stdout", "/nonexistent/fifo")
+            .unwrap()
+            .open_output("stdout");
         insta::assert_snapshot!(error.unwrap_err().one_line(), @"[RDT-SHIM-044] cannot open stdout /nonexistent/fifo: No such file or directory (os error 2)");
     }
 
