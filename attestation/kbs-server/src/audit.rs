@@ -142,7 +142,9 @@ impl AuditLog {
                 source,
             })?;
         file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => unusable("another key broker writes to it".to_owned()),
+            TryLockError::WouldBlock => KbsServerError::AuditLogInUse {
+                path: path.to_owned(),
+            },
             TryLockError::Error(error) => unusable(error.to_string()),
         })?;
         let (head, length, torn) = check(&file).map_err(unusable)?;
@@ -406,7 +408,7 @@ mod tests {
         let _log = AuditLog::open(&path).unwrap();
         assert!(matches!(
             AuditLog::open(&path),
-            Err(KbsServerError::AuditLog { .. })
+            Err(KbsServerError::AuditLogInUse { .. })
         ));
         assert_eq!(
             std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,

@@ -114,6 +114,11 @@ pub enum KbsServerError {
         /// What is wrong.
         reason: String,
     },
+    /// audit log {path} is in use by another key broker
+    AuditLogInUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// certificate name "{0}" is neither a host name nor an IP address
     CertificateName(String),
     /// cannot make a certificate or key
@@ -154,6 +159,7 @@ impl UserError for KbsServerError {
             Self::Serve(_) => "RDT-KBS-117",
             Self::NoRandomness => "RDT-KBS-118",
             Self::ConfigMissing { .. } => "RDT-KBS-119",
+            Self::AuditLogInUse { .. } => "RDT-KBS-120",
         })
     }
 
