@@ -48,7 +48,9 @@ pub async fn run(flags: &Flags) -> Result<()> {
 async fn clean_up(id: &str) -> Result<()> {
     let id = SandboxId::new(id)?;
     let report = cleanup_from_disk(&Path::new(DEFAULT_STATE_ROOT).join(id.as_str())).await?;
-    report_to_stderr(&format!("sandbox {id}: {report:?}"));
+    if report.found {
+        report_to_stderr(&format!("removed sandbox {id}, killed {:?}", report.killed));
+    }
     Ok(())
 }
 
