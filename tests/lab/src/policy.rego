@@ -14,7 +14,25 @@ default ExecProcessRequest := false
 CreateContainerRequest if {
     input.OCI.Process.Args[0] == "/srv/workload"
     input.OCI.Process.User.UID == 0
-    every mount in input.OCI.Mounts { mount.type_ != "bind" }
+    every mount in input.OCI.Mounts { allowed_mount(mount) }
+}
+
+# Kernel file systems, and the memory that the containers of the pod share.
+allowed_mount(mount) if {
+    mount.type_ in {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup"}
+}
+
+allowed_mount(mount) if {
+    mount.source == "/run/kata-containers/sandbox/shm"
+}
+
+# Kernel file systems, and the memory that the containers of the pod share.
+allowed_mount(mount) if {
+    mount.type_ in {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup"}
+}
+
+allowed_mount(mount) if {
+    mount.source == "/run/kata-containers/sandbox/shm"
 }
 
 default CreateSandboxRequest := true
