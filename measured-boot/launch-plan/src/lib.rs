@@ -23,8 +23,8 @@ mod resources;
 pub use config::{
     ANNOTATION_PREFIX, AgentSettings, AnnotationGate, CONFIG_PATH_ANNOTATION, Candidate,
     ConfigError, ConfigSearch, ConfigSource, ConfigWarning, Configuration, FactorySettings,
-    HypervisorSettings, ImageSettings, KeySpec, LoadedConfiguration, RuntimeSettings, Timeout,
-    load, reference,
+    HypervisorSettings, ImageSettings, KeySpec, LoadedConfiguration, LogLevel, RuntimeSettings,
+    Timeout, load, reference,
 };
 pub use error::PlanError;
 pub use files::{

@@ -132,10 +132,10 @@ fn two_spellings_of_one_key_are_reported() {
 fn an_unknown_key_is_a_warning_that_names_the_nearest_one() {
     let (_, warnings) = parsed(
         "[hypervisor.qemu]\nkernal = \"/k\"\n[hypervisor.clh]\npath = \"/c\"\n\
-         [agent.kata]\ndebug_console_enable = true\n[zoo]\nxyzzy = 1\n",
+         [agent.kata]\nenable_debugg = true\n[zoo]\nxyzzy = 1\n",
     );
     assert_snapshot!(warnings.join("\n"), @r#"
-    base.toml: unknown key agent.kata.debug_console_enable; did you mean agent.kata.debug_console_enabled?
+    base.toml: unknown key agent.kata.enable_debugg; did you mean agent.kata.enable_debug?
     base.toml: unknown key hypervisor.clh.path; did you mean hypervisor.qemu.path?
     base.toml: unknown key hypervisor.qemu.kernal; did you mean hypervisor.qemu.kernel?
     base.toml: unknown key zoo.xyzzy

@@ -390,9 +390,9 @@ fn kernel_parameters_of_a_stronger_layer_replace_those_of_the_same_name() {
 fn agent_settings_stand_on_the_measured_command_line() {
     let text = format!(
         "{SIMULATED}enable_debug = true\n[agent.kata]\nenable_debug = true\n\
-         debug_console_enabled = true\ncdh_api_timeout = 20\n[image]\npull_timeout = 600\n"
+         cdh_api_timeout_ms = 50500\n[image]\npull_timeout = 600\n"
     );
-    assert_snapshot!(plan_of(&text, &BARE, &[]).unwrap().cmdline, @"console=ttyS0 panic=1 reboot=k redoubt.attester=simulated-snp agent.log=debug agent.debug_console agent.cdh_api_timeout=20 agent.image_pull_timeout=600");
+    assert_snapshot!(plan_of(&text, &BARE, &[]).unwrap().cmdline, @"console=ttyS0 panic=1 reboot=k redoubt.attester=simulated-snp agent.log=debug agent.cdh_api_timeout=51 agent.image_pull_timeout=600");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::spec::{AnnotationGate, KeySpec, Shape, settings};
-use super::value::{SettingValue, Timeout};
+use super::value::{LogLevel, SettingValue, Timeout};
 use crate::plan::{Accelerator, NetworkModel};
 
 settings! {
@@ -181,20 +181,17 @@ settings! {
 
     /// The agent logs at debug level, on the console. Measured.
     enable_debug: bool = false, Never;
-    /// The agent's log level: `trace`, `debug`, `info`, `warn`, `error`; empty for its default. Measured.
-    log_level: String = String::new(), Never;
-    /// Open an unauthenticated root shell on vsock port 1026. Measured.
-    debug_console_enabled: bool = false, Never;
+    /// The agent's log level; empty for its own default. Measured.
+    log_level: LogLevel = LogLevel::Default, Never;
     /// How long the agent may take to answer after QEMU started.
     dial_timeout: Timeout = Timeout::seconds(90), Never, also ["agent.kata.reconnect_timeout_ms"];
     /// How long the guest may take to answer requests for resources. Measured unless it is the default.
-    cdh_api_timeout: Timeout = Timeout::seconds(50), Always, also ["agent.kata.cdh_api_timeout_ms"], annotation ["cdh_api_timeout", "cdh_api_timeout_ms"];
-    /// Size in bytes of the pipes between agent and containers; 0 for the kernel's default. Measured unless it is the default.
-    container_pipe_size: u32 = 0, Always;
-    /// Kernel modules that the agent loads, each with its parameters.
-    kernel_modules: Vec<String> = Vec::new(), Always;
+    cdh_api_timeout: Timeout = Timeout::seconds(20), Always, also ["agent.kata.cdh_api_timeout_ms"], annotation ["cdh_api_timeout", "cdh_api_timeout_ms"];
 
     unused {
+        "debug_console_enabled": Bool = "false", Never, "the guest offers no shell";
+        "container_pipe_size": Number = "0", Always, "pipes have the kernel's default size";
+        "kernel_modules": List = "[]", Always, "the guest loads the modules of its initrd";
         "dial_timeout_ms": Number = "100", Never, "the agent is reached as soon as it listens";
         "launch_process_timeout": Number = "6", Never, "the agent starts no helper processes";
         "enable_tracing": Bool = "false", Always, "the agent writes no traces";
@@ -215,10 +212,6 @@ settings! {
     enable_debug: bool = false, Never;
     /// How the sandbox joins the pod's network.
     internetworking_model: NetworkModel = NetworkModel::TcFilter, Always;
-    /// Drop seccomp profiles from container specifications.
-    disable_guest_seccomp: bool = true, Always;
-    /// All host processes of a sandbox stay in the sandbox's cgroup.
-    sandbox_cgroup_only: bool = false, Always;
     /// Leave the network namespace alone.
     disable_new_netns: bool = false, Always;
     /// How long creating a container may take, image pull included.
@@ -231,6 +224,8 @@ settings! {
         "hypervisor_name": Text = "qemu", Never, "there is one hypervisor";
         "agent_name": Text = "kata", Never, "there is one agent";
         "log_level": Text = "", Never, "see enable_debug";
+        "disable_guest_seccomp": Bool = "true", Always, "the guest applies no seccomp profiles";
+        "sandbox_cgroup_only": Bool = "true", Always, "a sandbox's host processes always stay in one cgroup";
         "static_sandbox_resource_mgmt": Bool = "true", Never, "sandboxes are always sized before they start";
         "experimental_force_guest_pull": Bool = "true", Always, "images are always pulled inside the guest";
         "experimental": List = "[]", Always, "nothing is experimental";

@@ -20,7 +20,7 @@ pub use merge::{ConfigSource, ConfigWarning};
 pub use reference::reference;
 pub use search::{Candidate, ConfigSearch};
 pub use spec::{AnnotationGate, KeySpec};
-pub use value::Timeout;
+pub use value::{LogLevel, Timeout};
 
 use spec::Origins;
 

@@ -197,6 +197,63 @@ impl Timeout {
     }
 }
 
+/// How much the agent logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// As much as it thinks right.
+    Default,
+    /// Errors.
+    Error,
+    /// Warnings too.
+    Warn,
+    /// What happens too.
+    Info,
+    /// What is helpful when something goes wrong.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    const ALL: [Self; 6] = [
+        Self::Default,
+        Self::Error,
+        Self::Warn,
+        Self::Info,
+        Self::Debug,
+        Self::Trace,
+    ];
+
+    /// The level's name; empty for the default.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl SettingValue for LogLevel {
+    const TYPE: &'static str = "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+
+    fn from_toml(value: &toml::Value, key: &str) -> Option<Self> {
+        Self::from_text(value.as_str()?, key)
+    }
+
+    fn from_text(text: &str, _key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name() == text)
+    }
+
+    fn show(&self) -> String {
+        format!("{:?}", self.name())
+    }
+}
+
 impl SettingValue for Accelerator {
     const TYPE: &'static str = "\"kvm\" or \"tcg\"";
 

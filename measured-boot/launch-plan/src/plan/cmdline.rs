@@ -4,7 +4,7 @@
 //! configuration's `kernel_params` and the annotation's. A layer replaces every
 //! parameter of the same name in the layers before it.
 
-use crate::config::Configuration;
+use crate::config::{AgentSettings, Configuration, LogLevel};
 use crate::error::PlanError;
 
 /// Bytes that the kernel keeps of a command line (x86 `COMMAND_LINE_SIZE` less the NUL).
@@ -77,27 +77,17 @@ fn base(configuration: &Configuration, attester: AttesterParam) -> Vec<String> {
 
 fn agent_params(configuration: &Configuration) -> Vec<String> {
     let agent = &configuration.agent;
-    let defaults = crate::config::AgentSettings::default();
+    let defaults = AgentSettings::default();
     let mut params = Vec::new();
     if agent.enable_debug {
         params.push("agent.log=debug".to_owned());
-    } else if !agent.log_level.is_empty() {
-        params.push(format!("agent.log={}", agent.log_level));
-    }
-    if agent.debug_console_enabled {
-        params.push("agent.debug_console".to_owned());
+    } else if agent.log_level != LogLevel::Default {
+        params.push(format!("agent.log={}", agent.log_level.name()));
     }
     if agent.cdh_api_timeout != defaults.cdh_api_timeout {
-        params.push(format!(
-            "agent.cdh_api_timeout={}",
-            agent.cdh_api_timeout.ms / 1000
-        ));
-    }
-    if agent.container_pipe_size != 0 {
-        params.push(format!(
-            "agent.container_pipe_size={}",
-            agent.container_pipe_size
-        ));
+        // The agent counts in seconds, and zero would be no time at all.
+        let seconds = agent.cdh_api_timeout.ms.div_ceil(1000);
+        params.push(format!("agent.cdh_api_timeout={seconds}"));
     }
     if configuration.image.pull_timeout != 0 {
         params.push(format!(

@@ -166,11 +166,6 @@ fn check_options(configuration: &Configuration) -> Result<(), PlanError> {
             &settings.seccompsandbox,
             &[' ', '\0'],
         ),
-        (
-            "agent.kata.log_level",
-            &configuration.agent.log_level,
-            &[' ', '"', '\0'],
-        ),
     ] {
         if let Some(character) = text
             .chars()
@@ -263,8 +258,6 @@ fn agent(configuration: &Configuration) -> AgentPlan {
     AgentPlan {
         connect_timeout_ms: configuration.agent.dial_timeout.ms,
         create_container_timeout_ms: configuration.runtime.create_container_timeout.ms,
-        debug_console: configuration.agent.debug_console_enabled,
-        kernel_modules: configuration.agent.kernel_modules.clone(),
     }
 }
 
@@ -274,9 +267,7 @@ fn shim(configuration: &Configuration) -> ShimPlan {
     ShimPlan {
         debug: runtime.enable_debug,
         trail_path: (!trail.as_os_str().is_empty()).then(|| PathBuf::from(trail)),
-        sandbox_cgroup_only: runtime.sandbox_cgroup_only,
         disable_new_netns: runtime.disable_new_netns,
-        disable_guest_seccomp: runtime.disable_guest_seccomp,
     }
 }
 

@@ -188,29 +188,17 @@ pub struct AgentPlan {
     pub connect_timeout_ms: u64,
     /// How long creating a container may take, image pull included, in milliseconds.
     pub create_container_timeout_ms: u64,
-    /// The unauthenticated debug console is on (vsock port 1026).
-    pub debug_console: bool,
-    /// Kernel modules for the agent to load, each with its parameters.
-    pub kernel_modules: Vec<String>,
 }
 
 /// Settings of the shim itself.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent switches of the configuration file"
-)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShimPlan {
     /// Log at debug level.
     pub debug: bool,
     /// File to append the trail to.
     pub trail_path: Option<PathBuf>,
-    /// All host processes of the sandbox stay in the sandbox's cgroup.
-    pub sandbox_cgroup_only: bool,
     /// Leave the network namespace alone.
     pub disable_new_netns: bool,
-    /// Drop the seccomp profile from container specifications.
-    pub disable_guest_seccomp: bool,
 }
 
 /// Where a value of the plan came from.
