@@ -14,6 +14,8 @@ pub const MAX_NEIGHBOURS: usize = 1024;
 
 /// The smallest MTU of an IPv4 interface in bytes (RFC 791, 3.2).
 const MIN_MTU: u32 = 68;
+/// The smallest MTU of an IPv6 interface in bytes (RFC 8200, 5).
+const MIN_IPV6_MTU: u32 = 1280;
 /// The largest MTU in bytes: an IP packet is no larger.
 const MAX_MTU: u32 = 65_535;
 /// `IFNAMSIZ` without the terminating zero, in bytes.
@@ -147,17 +149,18 @@ pub(crate) fn any_address(text: &str) -> Result<IpAddr, NetworkError> {
 }
 
 /// A size in bytes; 0 says nothing.
-pub(crate) fn mtu(mtu: u64) -> Result<Option<u32>, NetworkError> {
+pub(crate) fn mtu(mtu: u64, ipv6: bool) -> Result<Option<u32>, NetworkError> {
     if mtu == 0 {
         return Ok(None);
     }
+    let min = if ipv6 { MIN_IPV6_MTU } else { MIN_MTU };
     u32::try_from(mtu)
         .ok()
-        .filter(|mtu| (MIN_MTU..=MAX_MTU).contains(mtu))
+        .filter(|mtu| (min..=MAX_MTU).contains(mtu))
         .map(Some)
         .ok_or(NetworkError::Mtu {
             mtu,
-            min: MIN_MTU,
+            min,
             max: MAX_MTU,
         })
 }

@@ -15,6 +15,8 @@ mod netlink;
 mod request;
 mod route;
 mod show;
+#[cfg(test)]
+mod tests;
 
 pub use check::{MAX_ADDRESSES, MAX_NEIGHBOURS, MAX_ROUTES};
 pub use error::NetworkError;

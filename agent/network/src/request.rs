@@ -39,15 +39,17 @@ impl InterfaceRequest {
     pub(crate) fn parse(interface: &types::Interface) -> Result<Self, NetworkError> {
         at_most(MAX_ADDRESSES, interface.IPAddresses.len(), "addresses")?;
         let address = |ip: &types::IPAddress| Prefix::parse(host_address(&ip.address)?, &ip.mask);
+        let addresses = interface
+            .IPAddresses
+            .iter()
+            .map(address)
+            .collect::<Result<Vec<_>, _>>()?;
+        let any_ipv6 = addresses.iter().any(|prefix| prefix.address.is_ipv6());
         Ok(Self {
             mac: Mac::parse(&interface.hwAddr)?,
             name: LinkName::parse(&interface.name)?,
-            addresses: interface
-                .IPAddresses
-                .iter()
-                .map(address)
-                .collect::<Result<_, _>>()?,
-            mtu: mtu(interface.mtu)?,
+            addresses,
+            mtu: mtu(interface.mtu, any_ipv6)?,
             no_arp: interface.raw_flags & NO_ARP != 0,
         })
     }
@@ -86,8 +88,9 @@ impl RouteRequest {
         let gateway = host(&route.gateway)?;
         let source = host(&route.source)?;
         let addresses = [destination.map(|to| to.address), gateway, source];
+        let ipv6 = is_ipv6(route, addresses)?;
         Ok(Self {
-            ipv6: is_ipv6(route, addresses)?,
+            ipv6,
             // A destination of zero bits is a default route however it is written.
             destination: destination.filter(|to| to.bits > 0),
             gateway,
@@ -96,7 +99,7 @@ impl RouteRequest {
             scope: u8::try_from(route.scope)
                 .map_err(|_| NetworkError::Scope { scope: route.scope })?,
             onlink: route.flags & ONLINK != 0,
-            mtu: mtu(u64::from(route.mtu))?,
+            mtu: mtu(u64::from(route.mtu), ipv6)?,
         })
     }
 

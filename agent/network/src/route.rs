@@ -13,6 +13,7 @@ use crate::error::NetworkError;
 use crate::link::{self, Link};
 use crate::netlink::{dump, failed, is_errno};
 use crate::request::RouteRequest;
+use crate::show::destination;
 
 /// The unicast routes of the main table, both families.
 pub(crate) async fn list(handle: &Handle) -> Result<Vec<RouteMessage>, NetworkError> {
@@ -32,10 +33,12 @@ pub(crate) async fn list(handle: &Handle) -> Result<Vec<RouteMessage>, NetworkEr
 /// Replaces the routes that somebody configured; after an error the former ones are back.
 pub(crate) async fn replace(handle: &Handle, wanted: &[RouteRequest]) -> Result<(), NetworkError> {
     let links = link::list(handle).await?;
-    let new = wanted
+    let mut new = wanted
         .iter()
         .map(|route| request(route, &links))
         .collect::<Result<Vec<_>, _>>()?;
+    let present = list(handle).await?;
+    new.retain(|message| !present.iter().any(|other| is_kernel_s(other, message)));
     let old = configured(handle, &links).await?;
     let outcome = exchange(handle, &old, &new).await;
     if outcome.is_err() && restore(handle, &links, &old).await.is_err() {
@@ -63,6 +66,16 @@ async fn configured(handle: &Handle, links: &[Link]) -> Result<Vec<RouteMessage>
     Ok(found)
 }
 
+/// True if the kernel made this very route when an address was added. IPv6 would have it twice,
+/// with another metric.
+fn is_kernel_s(present: &RouteMessage, wanted: &RouteMessage) -> bool {
+    present.header.protocol == RouteProtocol::Kernel
+        && present.header.address_family == wanted.header.address_family
+        && destination(present) == destination(wanted)
+        && device_of(present) == device_of(wanted)
+        && !has_gateway(wanted)
+}
+
 async fn exchange(
     handle: &Handle,
     old: &[RouteMessage],
@@ -79,7 +92,7 @@ async fn exchange(
     for message in new {
         let added = handle.route().add(message.clone()).execute().await;
         match added {
-            // The kernel made the same one when the address was added.
+            // Asked for twice: there is only one of a destination and metric.
             Err(error) if is_errno(&error, &[libc::EEXIST]) => {}
             other => other.map_err(failed(format!("add route to {}", name_of(message))))?,
         }
@@ -180,5 +193,5 @@ fn keep_what_may_be_asked_for(message: &mut RouteMessage) {
 
 /// A route's destination as messages show it.
 fn name_of(message: &RouteMessage) -> String {
-    crate::show::destination(message).map_or_else(|| "default".to_owned(), |to| to.to_string())
+    destination(message).map_or_else(|| "default".to_owned(), |to| to.to_string())
 }
