@@ -15,6 +15,7 @@ use crate::containerd::Containerd;
 use crate::image::{SampleImage, SampleParts};
 use crate::netns::NetworkNamespace;
 use crate::registry::Registry;
+use crate::stale;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 const REGISTRY_PORT: u16 = 5000;
@@ -108,8 +109,9 @@ impl Lab {
             nix::unistd::geteuid().is_root(),
             "the lab needs root: namespaces and QEMU"
         );
-        let id = std::process::id() % 100_000;
-        let guard = LabDir::create(PathBuf::from(format!("/var/tmp/redoubt-lab-{id}")))?;
+        stale::sweep();
+        let id = std::process::id();
+        let guard = LabDir::create(stale::lab_dir(id))?;
         let dir = guard.path.clone();
         let servers = server_network(id)?;
         let simulator = dir.join("simulator");
@@ -165,7 +167,8 @@ impl Lab {
     /// A network namespace with an address, as a CNI plugin would make it.
     pub fn pod_network(&self) -> Result<NetworkNamespace> {
         let number = self.pods.fetch_add(1, Ordering::Relaxed);
-        let pod = NetworkNamespace::create(&format!("rdt-{}-pod-{number}", self.id))?;
+        let pod =
+            NetworkNamespace::create(&format!("{}pod-{number}", stale::namespace_prefix(self.id)))?;
         let host = 10 + number % 200;
         let port = format!("pod{number}");
         pod.connect(
@@ -213,7 +216,7 @@ impl Lab {
 }
 
 fn server_network(id: u32) -> Result<NetworkNamespace> {
-    let servers = NetworkNamespace::create(&format!("rdt-{id}-servers"))?;
+    let servers = NetworkNamespace::create(&format!("{}servers", stale::namespace_prefix(id)))?;
     servers.ip(&["link", "add", "br0", "type", "bridge"])?;
     servers.ip(&["address", "add", &format!("{SERVER}/24"), "dev", "br0"])?;
     servers.ip(&["link", "set", "br0", "up"])?;

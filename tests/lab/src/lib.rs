@@ -18,6 +18,7 @@ mod pod;
 mod process;
 mod registry;
 mod scenario;
+mod stale;
 
 pub use broker::Broker;
 pub use containerd::Containerd;
