@@ -88,10 +88,13 @@ impl UserError for CliError {
     }
 
     fn hint(&self) -> Option<String> {
-        matches!(self, Self::Required(_)).then(|| {
-            "containerd starts this program; to run a container use ctr, nerdctl or crictl"
-                .to_owned()
-        })
+        match self {
+            Self::Required(_) => Some(
+                "containerd starts this program; to run a container use ctr, nerdctl or crictl"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
     }
 }
 

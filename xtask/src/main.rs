@@ -1,4 +1,5 @@
-//! Project tasks: prepare the machine, build the guest, run the demo, the tests and the benchmarks.
+//! Project tasks: prepare the machine, build the guest, run the demo, the tests and the
+//! benchmarks, write the reference pages.
 
 #![forbid(unsafe_code)]
 
@@ -6,6 +7,7 @@ mod apt;
 mod bench;
 mod build;
 mod demo;
+mod docs;
 mod guest;
 mod paths;
 mod printer;
@@ -36,6 +38,10 @@ enum Task {
     Demo(demo::DemoOptions),
     /// Check formatting and lints, run the unit tests and the end-to-end tests.
     Test(test::TestOptions),
+    /// Write the reference pages that are made from the code: errors, commands, configuration.
+    Docs(docs::DocsOptions),
+    /// Feed the parsers with hostile input, each for a while.
+    Fuzz(fuzz::FuzzOptions),
     /// Measure against a peer or a floor in the same run.
     Bench(bench::BenchOptions),
 }
@@ -48,6 +54,8 @@ fn main() -> ExitCode {
         Task::Guest => guest::run(&printer).map(|_| 0),
         Task::Demo(options) => demo::run(&printer, &options),
         Task::Test(options) => test::run(&printer, &options).map(|()| 0),
+        Task::Docs(options) => docs::run(&printer, &options).map(|()| 0),
+        Task::Fuzz(options) => fuzz::run(&printer, &options).map(|()| 0),
         Task::Bench(options) => bench::run(&printer, &options).map(|()| 0),
     };
     match outcome {

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::paths::Paths;
 use crate::printer::Printer;
-use crate::{build, guest, setup};
+use crate::{build, docs, guest, setup};
 
 /// Options of the tests.
 #[derive(Debug, Args)]
@@ -33,6 +33,8 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
     let tools = setup::test_tools(printer, &paths)?;
     if !options.e2e {
         checks(printer, &paths, &tools)?;
+        build::programs(printer, &paths)?;
+        docs::check(printer, &paths)?;
         printer.step("unit tests");
         let mut nextest = tools.nextest(&paths);
         nextest.args([
