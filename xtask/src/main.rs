@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod docs;
+mod fuzz;
 mod guest;
 mod paths;
 mod printer;

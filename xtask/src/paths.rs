@@ -57,6 +57,11 @@ impl Paths {
         self.assets().join("tools")
     }
 
+    /// The fuzz targets as built, their corpora, logs and findings.
+    pub(crate) fn fuzz(&self) -> PathBuf {
+        self.target().join("fuzz")
+    }
+
     /// The guest's kernel, initrd and manifest.
     pub(crate) fn guest(&self) -> PathBuf {
         self.assets().join("guest")

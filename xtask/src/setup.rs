@@ -287,20 +287,26 @@ impl TestTools {
 
 /// Installs the test tools that the machine does not have.
 pub(crate) fn test_tools(printer: &Printer, paths: &Paths) -> Result<TestTools> {
-    let tool = |(name, version): (&str, &str)| -> Result<PathBuf> {
-        let own = paths.tools().join("bin").join(name);
-        if own.exists() {
-            return Ok(own);
-        }
-        if let Some(found) = find_program(name) {
-            return Ok(found);
-        }
-        printer.step(&format!("building {name} {version}"));
-        cargo_install(name, version, &paths.tools())?;
-        Ok(own)
-    };
     Ok(TestTools {
-        nextest: tool(NEXTEST)?,
-        deny: tool(DENY)?,
+        nextest: tool(printer, paths, NEXTEST)?,
+        deny: tool(printer, paths, DENY)?,
     })
+}
+
+/// Finds a cargo tool, or installs it.
+pub(crate) fn tool(
+    printer: &Printer,
+    paths: &Paths,
+    (name, version): (&str, &str),
+) -> Result<PathBuf> {
+    let own = paths.tools().join("bin").join(name);
+    if own.exists() {
+        return Ok(own);
+    }
+    if let Some(found) = find_program(name) {
+        return Ok(found);
+    }
+    printer.step(&format!("building {name} {version}"));
+    cargo_install(name, version, &paths.tools())?;
+    Ok(own)
 }

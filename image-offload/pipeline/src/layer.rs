@@ -335,10 +335,10 @@ fn open_archive(
 /// uses, so that ordinary images open and memory stays bounded.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
-fn decompress(
-    source: impl Read + 'static,
+pub(crate) fn decompress<'a>(
+    source: impl Read + 'a,
     compression: Compression,
-) -> Result<Box<dyn Read>, ImageError> {
+) -> Result<Box<dyn Read + 'a>, ImageError> {
     let source = BufReader::with_capacity(64 * 1024, source);
     Ok(match compression {
         Compression::None => Box::new(source),

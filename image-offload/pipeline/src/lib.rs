@@ -9,6 +9,8 @@
 mod digest;
 mod errors;
 mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(feature = "host")]
 pub mod host;
 mod image;

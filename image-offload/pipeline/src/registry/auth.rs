@@ -42,7 +42,7 @@ impl Authorization {
 
 /// The challenge of a 401 answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub(crate) enum Challenge {
     Basic,
     Bearer {
         realm: String,
@@ -52,7 +52,7 @@ pub(super) enum Challenge {
 
 impl Challenge {
     /// Reads a `WWW-Authenticate` header; `None` when it is neither kind.
-    pub(super) fn parse(header: &str) -> Option<Self> {
+    pub(crate) fn parse(header: &str) -> Option<Self> {
         let (scheme, parameters) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
         if scheme.eq_ignore_ascii_case("basic") {
             return Some(Self::Basic);

@@ -9,6 +9,8 @@ mod client;
 mod retry;
 mod tls;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use auth::Challenge;
 pub(crate) use blob::StagedBlob;
 pub(crate) use client::{Access, DocumentKind, Registry};
 #[cfg(feature = "host")]

@@ -14,3 +14,5 @@ mod tests;
 pub(crate) use extractor::{extract, is_whiteout};
 pub(crate) use metadata::OPAQUE_XATTR;
 pub(crate) use stream::ArchiveStream;
+#[cfg(feature = "fuzzing")]
+pub(crate) use tar_reader::TarReader;
