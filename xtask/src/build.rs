@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use redoubt_lab::{Binaries, GuestFiles, SampleParts};
 
-use crate::paths::Paths;
+use crate::paths::{GUEST_PROFILE, Paths};
 use crate::printer::Printer;
 use crate::setup::{Prepared, find_program};
 
@@ -18,13 +18,21 @@ pub(crate) fn cargo(paths: &Paths) -> Command {
     command
 }
 
-/// Builds agent, shim and command line in the profile that ships.
+/// Builds what ships: shim and command line for speed, the guest's agent small and alone, so
+/// that it carries no feature that only a host program asked for.
 pub(crate) fn programs(printer: &Printer, paths: &Paths) -> Result<()> {
-    printer.step("building agent, shim and command line");
-    let status = cargo(paths)
-        .args(["build", "--release", "--workspace", "--bins", "--locked"])
-        .status()
-        .context("cannot start cargo")?;
+    printer.step("building shim and command line");
+    let mut host = cargo(paths);
+    host.args(["build", "--release", "--locked", "-p", "redoubt-shim", "-p", "redoubt-cli"]);
+    succeed(&mut host)?;
+    printer.step("building the guest's agent");
+    let mut guest = cargo(paths);
+    guest.args(["build", "--profile", GUEST_PROFILE, "--locked", "-p", "redoubt-agent"]);
+    succeed(&mut guest)
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status().context("cannot start cargo")?;
     ensure!(status.success(), "cargo build failed");
     Ok(())
 }
@@ -38,6 +46,7 @@ pub(crate) fn lab_binaries(paths: &Paths, prepared: &Prepared) -> Result<Binarie
         redoubt: paths.binary("redoubt"),
         qemu: find_program("qemu-system-x86_64").context("QEMU is not installed")?,
         vsock_daemon: (!vhost_vsock).then(|| prepared.vsock_daemon.clone()),
+        containerd_dir: None,
     })
 }
 

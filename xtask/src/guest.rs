@@ -25,7 +25,7 @@ pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
         Some(prepared) => prepared,
         None => setup::run(printer)?,
     };
-    let agent = paths.binary("kata-agent");
+    let agent = paths.agent();
     if !agent.exists() {
         build::programs(printer, &paths)?;
     }
@@ -59,7 +59,10 @@ pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
         ("initrd", initrd.bytes.len(), INITRD_BUDGET),
     ] {
         if size > budget {
-            printer.note(&format!("the {what} is over its budget of {:.0} MiB", mib(budget)));
+            printer.note(&format!(
+                "the {what} is over its budget of {:.0} MiB",
+                mib(budget)
+            ));
         }
     }
     Ok(out)

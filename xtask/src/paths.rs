@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 /// The triple that `.cargo/config.toml` builds for.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// The profile that the guest's agent is built in.
+pub(crate) const GUEST_PROFILE: &str = "guest";
+
 /// The folders of this checkout.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
@@ -32,9 +35,14 @@ impl Paths {
             .map_or_else(|| self.root.join("target"), |dir| self.root.join(dir))
     }
 
-    /// A built binary of this workspace.
+    /// A built binary of the host.
     pub(crate) fn binary(&self, name: &str) -> PathBuf {
         self.target().join(TARGET).join("release").join(name)
+    }
+
+    /// The built agent of the guest.
+    pub(crate) fn agent(&self) -> PathBuf {
+        self.target().join(TARGET).join(GUEST_PROFILE).join("kata-agent")
     }
 
     /// What `setup` and `guest` made: packages, firmware, kernel, initrd, tools.

@@ -9,10 +9,16 @@ import future.keywords
 default GuestDetailsRequest := true
 default DestroySandboxRequest := true
 
-# The first request of every pod, so that its refusal says what is missing.
+# The first requests of every pod, so that the refusal says what is missing.
+default UpdateInterfaceRequest := false
+default UpdateRoutesRequest := false
 default CreateSandboxRequest := false
 
-CreateSandboxRequest if {
+UpdateInterfaceRequest if no_policy
+UpdateRoutesRequest if no_policy
+CreateSandboxRequest if no_policy
+
+no_policy if {
     print("no policy: the pod has no initdata with a policy.rego")
     false
 }

@@ -60,7 +60,7 @@ fn a_launch_digest_unknown_to_the_broker_gets_no_key() -> Result<()> {
     let fixture = Fixture::start()?;
     let mut options = fixture.working();
     options.register = false;
-    fixture.expect_failure(&options, "RDT-IMG-KEY")?;
+    fixture.expect_failure(&options, "RDT-KBC-006")?;
     let audit = fixture.lab.broker.audit_log();
     ensure!(
         audit.contains("launch_digest"),
@@ -74,7 +74,7 @@ fn an_unreachable_broker_is_named() -> Result<()> {
     let fixture = Fixture::start()?;
     let mut options = fixture.working();
     options.broker_url = Some("https://10.88.0.1:9".to_owned());
-    let outcome = fixture.expect_failure(&options, "RDT-IMG-KEY")?;
+    let outcome = fixture.expect_failure(&options, "RDT-KBC-004")?;
     ensure!(
         outcome.stderr.contains("10.88.0.1:9"),
         "the line does not name the broker"
@@ -86,7 +86,7 @@ fn an_unreachable_broker_is_named() -> Result<()> {
 fn a_key_that_the_broker_does_not_have_is_named() -> Result<()> {
     let fixture = Fixture::start()?;
     fs::remove_file(&fixture.key_file)?;
-    let outcome = fixture.expect_failure(&fixture.working(), "RDT-IMG-KEY")?;
+    let outcome = fixture.expect_failure(&fixture.working(), "RDT-KBC-007")?;
     ensure!(
         outcome.stderr.contains("default/key/sample"),
         "the line does not name the key"
@@ -99,18 +99,23 @@ fn an_image_that_the_policy_does_not_name_is_refused() -> Result<()> {
     let fixture = Fixture::start()?;
     let mut options = fixture.working();
     options.allowed_digests = Some(vec![format!("sha256:{}", "0".repeat(64))]);
-    fixture.expect_failure(&options, "RDT-POL-IMAGE").map(drop)
+    fixture.expect_failure(&options, "RDT-AGT-009").map(drop)
 }
 
 #[test]
 fn one_flipped_byte_in_a_layer_is_refused() -> Result<()> {
     let fixture = Fixture::start()?;
+    // containerd may hold the blob already; the guest fetches its own.
+    fixture
+        .lab
+        .containerd
+        .register_image(&fixture.lab.servers, &fixture.image)?;
     let blob = fixture.lab.registry.largest_blob()?;
     let mut bytes = fs::read(&blob)?;
     let middle = bytes.len() / 2;
     *bytes.get_mut(middle).context("an empty layer")? ^= 1;
     fs::write(&blob, bytes)?;
-    let outcome = fixture.expect_failure(&fixture.working(), "RDT-IMG-DIGEST")?;
+    let outcome = fixture.expect_failure(&fixture.working(), "RDT-IMG-014")?;
     ensure!(
         outcome.stderr.contains("layer"),
         "the line does not name the layer"
@@ -216,5 +221,7 @@ fn a_guest_without_initdata_denies_everything() -> Result<()> {
     let fixture = Fixture::start()?;
     let mut options = fixture.working();
     options.initdata = InitdataChoice::None;
-    fixture.expect_failure(&options, "RDT-POL-001").map(drop)
+    let outcome = fixture.expect_failure(&options, "RDT-POL-001")?;
+    ensure!(outcome.stderr.contains("no initdata"), "the line does not say what is missing");
+    Ok(())
 }

@@ -2,43 +2,79 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::command::{command, run, text_of};
+use crate::command::{run, text_of};
 use crate::netns::NetworkNamespace;
 use crate::process::Daemon;
 
 /// The snapshotter that the lab uses: it works on every file system.
 const SNAPSHOTTER: &str = "native";
 
+/// Plugins that pods of `ctr` do not need: CRI under its names up to 1.7 and since 2.0, and
+/// those that use places outside of the lab's folder.
+const UNUSED_PLUGINS: [&str; 5] = [
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.cri.v1.images",
+    "io.containerd.cri.v1.runtime",
+    "io.containerd.internal.v1.opt",
+    "io.containerd.nri.v1.nri",
+];
+
+/// `ctr` and the containerd that it speaks to.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    program: PathBuf,
+    socket: PathBuf,
+}
+
+impl Client {
+    /// `ctr` with its first arguments.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .stdin(Stdio::null())
+            .arg("--address")
+            .arg(&self.socket);
+        command
+    }
+}
+
 /// A containerd that knows the shim of this workspace.
 #[derive(Debug)]
 pub struct Containerd {
     dir: PathBuf,
-    socket: PathBuf,
+    client: Client,
     daemon: Daemon,
 }
 
 impl Containerd {
     /// Starts containerd with root, state and socket below `dir` and the shim in its `PATH`.
-    pub fn start(dir: &Path, shim_dir: &Path) -> Result<Self> {
+    /// The programs are those in `programs`, else the machine's own.
+    pub fn start(dir: &Path, shim_dir: &Path, programs: Option<&Path>) -> Result<Self> {
         let dir = dir.join("containerd");
         fs::create_dir_all(dir.join("fifo"))?;
-        let socket = dir.join("containerd.sock");
+        let client = Client {
+            program: program(programs, "ctr"),
+            socket: dir.join("containerd.sock"),
+        };
         let shown = dir.display();
+        let disabled = UNUSED_PLUGINS
+            .map(|plugin| format!("\"{plugin}\""))
+            .join(", ");
         let config = format!(
             "version = 2\nroot = \"{shown}/root\"\nstate = \"{shown}/state\"\n\
-             disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n\
+             disabled_plugins = [{disabled}]\n\
              [grpc]\naddress = \"{shown}/containerd.sock\"\n\
              [ttrpc]\naddress = \"{shown}/containerd.sock.ttrpc\"\n"
         );
         fs::write(dir.join("config.toml"), config)?;
-        let mut command = Command::new("containerd");
+        let mut command = Command::new(program(programs, "containerd"));
         command
             .arg("--config")
             .arg(dir.join("config.toml"))
@@ -47,10 +83,10 @@ impl Containerd {
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", shim_dir.display()));
         let mut daemon = Daemon::start("containerd", command, &dir.join("containerd.log"))?;
-        let probe = socket.clone();
         daemon
             .wait_until(Duration::from_secs(20), || {
-                ctr_at(&probe)
+                client
+                    .command()
                     .arg("version")
                     .output()
                     .is_ok_and(|output| output.status.success())
@@ -58,20 +94,20 @@ impl Containerd {
             .context("containerd does not answer")?;
         Ok(Self {
             dir,
-            socket,
+            client,
             daemon,
         })
     }
 
     /// `ctr` for this containerd.
     pub fn ctr(&self) -> Command {
-        ctr_at(&self.socket)
+        self.client.command()
     }
 
     /// `ctr` for this containerd, with the network of a namespace.
     fn ctr_inside(&self, namespace: &NetworkNamespace) -> Command {
-        let mut command = namespace.command(Path::new("ctr"));
-        command.arg("--address").arg(&self.socket);
+        let mut command = namespace.command(&self.client.program);
+        command.arg("--address").arg(&self.client.socket);
         command
     }
 
@@ -80,9 +116,9 @@ impl Containerd {
         self.dir.join("fifo")
     }
 
-    /// The socket that `ctr` speaks to.
-    pub fn socket(&self) -> PathBuf {
-        self.socket.clone()
+    /// A way to run `ctr` for this containerd that outlives the borrow.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Names of the running tasks.
@@ -148,10 +184,9 @@ impl Containerd {
     }
 }
 
-fn ctr_at(socket: &Path) -> Command {
-    let mut command = command::<&str>("ctr", &[]);
-    command.arg("--address").arg(socket);
-    command
+/// A program in `folder`, else the one in `PATH`.
+fn program(folder: Option<&Path>, name: &str) -> PathBuf {
+    folder.map_or_else(|| name.into(), |folder| folder.join(name))
 }
 
 /// The chain id of a list of diff ids (OCI image specification, section Layer `ChainID`).

@@ -43,6 +43,9 @@ pub struct Binaries {
     pub qemu: PathBuf,
     /// The vhost-user vsock daemon; `None` where `/dev/vhost-vsock` exists.
     pub vsock_daemon: Option<PathBuf>,
+    /// The folder that holds `containerd` and `ctr`; `None` for the machine's own.
+    #[serde(default)]
+    pub containerd_dir: Option<PathBuf>,
 }
 
 /// What a guest boots from.
@@ -131,7 +134,8 @@ impl Lab {
             SocketAddr::new(IpAddr::V4(SERVER), REGISTRY_PORT),
             &dir,
         )?;
-        let containerd = Containerd::start(&dir, &binaries.shim_dir)?;
+        let containerd =
+            Containerd::start(&dir, &binaries.shim_dir, binaries.containerd_dir.as_deref())?;
         let images = dir.join("images");
         fs::create_dir_all(&images)?;
         let image = SampleImage::build(&images, parts)?;
@@ -182,9 +186,11 @@ impl Lab {
         Ok(pod)
     }
 
-    /// A number that no other pod of this lab has.
-    pub fn unique(&self) -> u32 {
-        self.pods.fetch_add(1, Ordering::Relaxed)
+    /// A name that no other pod has, of this lab or of another on the same machine: sandboxes
+    /// of all of them share one folder.
+    pub fn pod_name(&self) -> String {
+        let number = self.pods.fetch_add(1, Ordering::Relaxed);
+        format!("pod-{}-{number}", self.id)
     }
 
     /// Encrypts the sample image for a broker key and pushes it; gives `host/name@digest`.

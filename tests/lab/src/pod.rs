@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::command::run;
+use crate::containerd::Client;
 use crate::lab::Lab;
 use crate::netns::NetworkNamespace;
 use crate::scenario::Scenario;
@@ -70,7 +71,7 @@ pub struct RunningPod {
     stdout: Option<JoinHandle<(String, Option<Duration>)>>,
     stderr: Option<JoinHandle<String>>,
     trail: PathBuf,
-    socket: PathBuf,
+    ctr: Client,
 }
 
 impl RunningPod {
@@ -79,7 +80,7 @@ impl RunningPod {
         let network = lab.pod_network()?;
         lab.containerd
             .register_image(&lab.servers, &scenario.image)?;
-        let id = format!("pod-{}", lab.unique());
+        let id = lab.pod_name();
         let mut command = lab.containerd.ctr();
         ctr_run(&mut command, lab, scenario, &network, &id, request);
         let start = Instant::now();
@@ -114,7 +115,7 @@ impl RunningPod {
                 read_timed(err, start, stderr_copy).0
             })),
             trail: scenario.trail(),
-            socket: lab.containerd.socket(),
+            ctr: lab.containerd.client(),
         })
     }
 
@@ -193,14 +194,10 @@ impl RunningPod {
     fn abandon(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = run(Command::new("ctr")
-            .arg("--address")
-            .arg(&self.socket)
-            .args(["task", "rm", "--force", &self.id]));
-        let _ = run(Command::new("ctr")
-            .arg("--address")
-            .arg(&self.socket)
-            .args(["container", "rm", &self.id]));
+        let mut task = self.ctr.command();
+        let _ = run(task.args(["task", "rm", "--force", &self.id]));
+        let mut container = self.ctr.command();
+        let _ = run(container.args(["container", "rm", &self.id]));
     }
 }
 
@@ -258,7 +255,7 @@ pub fn run_on_terminal(
     let network = lab.pod_network()?;
     lab.containerd
         .register_image(&lab.servers, &scenario.image)?;
-    let id = format!("pod-{}", lab.unique());
+    let id = lab.pod_name();
     let mut ctr = lab.containerd.ctr();
     ctr_run(&mut ctr, lab, scenario, &network, &id, request);
     let words: Vec<String> = std::iter::once(ctr.get_program())

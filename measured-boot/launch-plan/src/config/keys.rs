@@ -186,7 +186,7 @@ settings! {
     /// How long the agent may take to answer after QEMU started.
     dial_timeout: Timeout = Timeout::seconds(90), Never, also ["agent.kata.reconnect_timeout_ms"];
     /// How long the guest may take to answer requests for resources. Measured unless it is the default.
-    cdh_api_timeout: Timeout = Timeout::seconds(20), Always, also ["agent.kata.cdh_api_timeout_ms"], annotation ["cdh_api_timeout", "cdh_api_timeout_ms"];
+    cdh_api_timeout: Timeout = Timeout::seconds(12), Always, also ["agent.kata.cdh_api_timeout_ms"], annotation ["cdh_api_timeout", "cdh_api_timeout_ms"];
 
     unused {
         "debug_console_enabled": Bool = "false", Never, "the guest offers no shell";
@@ -214,6 +214,8 @@ settings! {
     internetworking_model: NetworkModel = NetworkModel::TcFilter, Always;
     /// Leave the network namespace alone.
     disable_new_netns: bool = false, Always;
+    /// Refuse to run where the sandbox's processes cannot be put into a control group beside the containers' (else: warn).
+    sandbox_cgroup_only: bool = false, Always;
     /// How long creating a container may take, image pull included.
     create_container_timeout: Timeout = Timeout::seconds(60), Always, also ["agent.kata.create_container_timeout"];
     /// File to which each sandbox appends the stages of its start, one JSON document a line; empty for none.
@@ -225,7 +227,6 @@ settings! {
         "agent_name": Text = "kata", Never, "there is one agent";
         "log_level": Text = "", Never, "see enable_debug";
         "disable_guest_seccomp": Bool = "true", Always, "the guest applies no seccomp profiles";
-        "sandbox_cgroup_only": Bool = "true", Always, "a sandbox's host processes always stay in one cgroup";
         "static_sandbox_resource_mgmt": Bool = "true", Never, "sandboxes are always sized before they start";
         "experimental_force_guest_pull": Bool = "true", Always, "images are always pulled inside the guest";
         "experimental": List = "[]", Always, "nothing is experimental";
