@@ -46,7 +46,6 @@ const BARE_LIMIT: Duration = Duration::from_secs(60);
 fn start(printer: &Printer, rounds: usize) -> Result<()> {
     let paths = Paths::find()?;
     let prepared = setup::run(printer)?;
-    build::programs(printer, &paths)?;
     guest::run(printer)?;
     let binaries = build::lab_binaries(&paths, &prepared)?;
     let files = build::guest_files(&paths, &prepared);

@@ -41,7 +41,6 @@ pub(crate) fn run(printer: &Printer, options: &DemoOptions) -> Result<u8> {
     let interrupted = watch_for_interrupt()?;
     let paths = Paths::find()?;
     let prepared = setup::run(printer)?;
-    build::programs(printer, &paths)?;
     guest::run(printer)?;
     let before = Leftovers::now();
     let outcome = run_lab(printer, &paths, &prepared, options, &interrupted)?;

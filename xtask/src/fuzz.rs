@@ -96,7 +96,10 @@ fn chosen(paths: &Paths, given: &[String]) -> Result<Vec<String>> {
     for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "rs") {
-            known.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            known.extend(
+                path.file_stem()
+                    .map(|stem| stem.to_string_lossy().into_owned()),
+            );
         }
     }
     if let Some(unknown) = given.iter().find(|name| !known.contains(*name)) {

@@ -25,10 +25,8 @@ pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
         Some(prepared) => prepared,
         None => setup::run(printer)?,
     };
+    build::programs(printer, &paths)?;
     let agent = paths.agent();
-    if !agent.exists() {
-        build::programs(printer, &paths)?;
-    }
     let out = paths.guest();
     fs::create_dir_all(&out)?;
     let stamp = stamp(&agent, &prepared)?;
@@ -38,13 +36,7 @@ pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
         return Ok(out);
     }
     printer.step("building the guest image");
-    let initrd = build_initrd(&agent, &prepared)?;
-    fs::copy(&prepared.kernel, out.join("vmlinuz"))?;
-    fs::write(out.join("initrd.zst"), &initrd.bytes)?;
-    fs::write(
-        out.join("manifest.json"),
-        serde_json::to_string_pretty(&initrd.manifest)?,
-    )?;
+    let initrd = write_image(&agent, &prepared, &out)?;
     fs::write(stamp_file, stamp)?;
     let agent_bytes = fs::metadata(&agent)?.len();
     printer.note(&format!(
@@ -54,17 +46,6 @@ pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
         initrd.manifest.entries.len(),
         initrd.manifest.initrd_sha256
     ));
-    for (what, size, budget) in [
-        ("agent", usize::try_from(agent_bytes)?, AGENT_BUDGET),
-        ("initrd", initrd.bytes.len(), INITRD_BUDGET),
-    ] {
-        if size > budget {
-            printer.note(&format!(
-                "the {what} is over its budget of {:.0} MiB",
-                mib(budget)
-            ));
-        }
-    }
     Ok(out)
 }
 
@@ -74,6 +55,52 @@ pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
 )]
 fn mib(bytes: usize) -> f64 {
     bytes as f64 / MIB as f64
+}
+
+/// Fails when agent or initrd are larger than they may be.
+pub(crate) fn check_budgets() -> Result<()> {
+    let paths = Paths::find()?;
+    let initrd = paths.guest().join("initrd.zst");
+    for (file, budget) in [(paths.agent(), AGENT_BUDGET), (initrd, INITRD_BUDGET)] {
+        let size = usize::try_from(fs::metadata(&file)?.len())?;
+        ensure!(
+            size <= budget,
+            "{} has {:.1} MiB, more than its budget of {:.0} MiB",
+            file.display(),
+            mib(size),
+            mib(budget)
+        );
+    }
+    Ok(())
+}
+
+/// Writes kernel, initrd and manifest into a folder.
+fn write_image(agent: &Path, prepared: &Prepared, out: &Path) -> Result<Initrd> {
+    fs::create_dir_all(out)?;
+    let initrd = build_initrd(agent, prepared)?;
+    fs::copy(&prepared.kernel, out.join("vmlinuz"))?;
+    fs::write(out.join("initrd.zst"), &initrd.bytes)?;
+    let manifest = serde_json::to_string_pretty(&initrd.manifest)?;
+    fs::write(out.join("manifest.json"), manifest)?;
+    Ok(initrd)
+}
+
+/// Builds the image twice in different folders and compares every byte.
+pub(crate) fn check_reproducible(printer: &Printer) -> Result<()> {
+    printer.step("building the guest image twice in different folders");
+    let paths = Paths::find()?;
+    let prepared = setup::recorded(&paths).context("run `cargo xtask setup` first")?;
+    let folders = ["first", "a/second/folder"].map(|name| paths.assets().join("twice").join(name));
+    for folder in &folders {
+        write_image(&paths.agent(), &prepared, folder)?;
+    }
+    let [first, second] = &folders;
+    for file in ["vmlinuz", "initrd.zst", "manifest.json"] {
+        let same = fs::read(first.join(file))? == fs::read(second.join(file))?;
+        ensure!(same, "{file} differs between two builds of the same inputs");
+    }
+    fs::remove_dir_all(paths.assets().join("twice"))?;
+    Ok(())
 }
 
 /// Everything that decides the image's bytes, as one text.

@@ -42,7 +42,10 @@ impl Paths {
 
     /// The built agent of the guest.
     pub(crate) fn agent(&self) -> PathBuf {
-        self.target().join(TARGET).join(GUEST_PROFILE).join("kata-agent")
+        self.target()
+            .join(TARGET)
+            .join(GUEST_PROFILE)
+            .join("kata-agent")
     }
 
     /// What `setup` and `guest` made: packages, firmware, kernel, initrd, tools.

@@ -33,7 +33,6 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
     let tools = setup::test_tools(printer, &paths)?;
     if !options.e2e {
         checks(printer, &paths, &tools)?;
-        build::programs(printer, &paths)?;
         docs::check(printer, &paths)?;
         printer.step("unit tests");
         let mut nextest = tools.nextest(&paths);
@@ -48,8 +47,9 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
         succeed(nextest.args(&options.filters), "unit tests")?;
     }
     if !options.fast {
-        build::programs(printer, &paths)?;
         guest::run(printer)?;
+        guest::check_reproducible(printer)?;
+        guest::check_budgets()?;
         printer.step("end-to-end tests: containerd, QEMU, firmware, kernel, registry and broker");
         let mut nextest = tools.nextest(&paths);
         nextest.args(["run", "--release", "--package", E2E, "--locked"]);
