@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redoubt_agent_api::oci;
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::ProcessRef;
 use crate::error::{Result, ShimError};
@@ -31,13 +31,13 @@ pub struct Process {
     pub stdio: StdioPaths,
     phase: watch::Sender<Phase>,
     pending: Mutex<Pending>,
+    stdin_close: CancellationToken,
 }
 
 /// What waits for the start.
 #[derive(Debug, Default)]
 struct Pending {
     streams: Option<OpenStdio>,
-    stdin_keeper: Option<pipe::Sender>,
     size: Option<TerminalSize>,
     exec: Option<oci::Process>,
 }
@@ -64,7 +64,7 @@ impl Process {
         stdio: StdioPaths,
         exec: Option<oci::Process>,
     ) -> Result<Self> {
-        let (streams, stdin_keeper) = stdio.open()?;
+        let streams = stdio.open()?;
         let name = if exec_id.is_empty() {
             container
         } else {
@@ -80,10 +80,10 @@ impl Process {
             phase: watch::Sender::new(Phase::Created),
             pending: Mutex::new(Pending {
                 streams: Some(streams),
-                stdin_keeper,
                 size: None,
                 exec,
             }),
+            stdin_close: CancellationToken::new(),
         })
     }
 
@@ -149,9 +149,14 @@ impl Process {
         self.pending().exec.clone()
     }
 
-    /// Lets the input end once its writers are gone.
+    /// Ends the input after what was written to it so far.
     pub fn close_stdin(&self) {
-        self.pending().stdin_keeper = None;
+        self.stdin_close.cancel();
+    }
+
+    /// Tells when the input is to end although it has writers.
+    pub fn stdin_close(&self) -> CancellationToken {
+        self.stdin_close.clone()
     }
 
     /// Remembers a terminal's size until the start.
@@ -166,9 +171,7 @@ impl Process {
 
     /// Closes what was opened for a process that will not run any more.
     pub fn close_streams(&self) {
-        let mut pending = self.pending();
-        pending.streams = None;
-        pending.stdin_keeper = None;
+        self.pending().streams = None;
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {

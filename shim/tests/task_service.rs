@@ -131,7 +131,7 @@ async fn an_exit_is_told_only_after_a_slow_reader_has_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn input_reaches_the_process_and_ends_with_close_io() {
+async fn input_ends_with_close_io_although_a_client_holds_it_open() {
     let bench = Bench::new().await;
     let (stdin, stdout) = (bench.fifo("stdin"), bench.fifo("stdout"));
     let mut request = Bench::create_request("web", &bench.bundle("web", &["cat"], &[]));
@@ -141,11 +141,12 @@ async fn input_reaches_the_process_and_ends_with_close_io() {
     let reader = read_fifo(&stdout);
     bench.start("web", "").await.unwrap();
 
-    // A client that goes away does not end the input, only CloseIO does.
-    for word in ["one ", "two"] {
-        let mut fifo = std::fs::File::options().write(true).open(&stdin).unwrap();
-        fifo.write_all(word.as_bytes()).unwrap();
-    }
+    let client = || std::fs::File::options().write(true).open(&stdin).unwrap();
+    let mut first = client();
+    let mut second = client();
+    first.write_all(b"one ").unwrap();
+    drop(first);
+    second.write_all(b"two").unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!bench.guest.calls().contains(&"CloseStdin".to_owned()));
     let close = api::CloseIORequest {
@@ -156,6 +157,24 @@ async fn input_reaches_the_process_and_ends_with_close_io() {
     bench.client.close_io(limit(), &close).await.unwrap();
     assert_eq!(bench.wait("web", "").await, 0);
     assert_eq!(reader.join().unwrap(), b"one two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_ends_with_its_last_client_where_close_io_never_comes() {
+    let bench = Bench::new().await;
+    let (stdin, stdout) = (bench.fifo("stdin"), bench.fifo("stdout"));
+    let mut request = Bench::create_request("web", &bench.bundle("web", &["cat"], &[]));
+    request.stdin = stdin.display().to_string();
+    request.stdout = stdout.display().to_string();
+    bench.client.create(limit(), &request).await.unwrap();
+    let reader = read_fifo(&stdout);
+    // Gone before the process starts.
+    let mut client = std::fs::File::options().write(true).open(&stdin).unwrap();
+    client.write_all(b"early").unwrap();
+    drop(client);
+    bench.start("web", "").await.unwrap();
+    assert_eq!(bench.wait("web", "").await, 0);
+    assert_eq!(reader.join().unwrap(), b"early");
 }
 
 #[tokio::test(flavor = "multi_thread")]

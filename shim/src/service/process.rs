@@ -34,6 +34,8 @@ impl Core {
         if let Err(error) = start_in_guest(&pod, &process).await {
             // Fails only where the machine's end has ended the process, too.
             let _ = process.apply(Event::StartFailed);
+            // Whoever waits for the end of the streams must not wait for ever.
+            process.close_streams();
             return Err(pod.explain(error).await);
         }
         process.apply(Event::Started)?;
@@ -79,7 +81,7 @@ impl Core {
         let Some(streams) = process.take_streams() else {
             return;
         };
-        let mut io = RunningIo::start(&pod.agent, &process.name, streams);
+        let mut io = RunningIo::start(&pod.agent, &process.name, streams, process.stdin_close());
         let status = wait_for_end(&pod, &process).await;
         let at = SystemTime::now();
         io.drain().await;

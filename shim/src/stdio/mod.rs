@@ -5,15 +5,16 @@ mod input;
 mod output;
 mod target;
 
-pub use target::{OutputSink, StdinPipe, Target};
+pub use input::StdinPipe;
+pub use target::{OutputSink, Target};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::{AgentClient, Output, ProcessRef};
 use crate::error::Result;
@@ -37,34 +38,26 @@ pub struct StdioPaths {
 /// The opened host side of a process's streams.
 #[derive(Debug)]
 pub struct OpenStdio {
-    stdin: Option<pipe::Receiver>,
+    stdin: Option<StdinPipe>,
     stdout: OutputSink,
     stderr: Option<OutputSink>,
 }
 
 impl StdioPaths {
-    /// Opens everything. The second part keeps the input open until containerd closes it
-    /// explicitly, although its clients come and go.
-    pub fn open(&self) -> Result<(OpenStdio, Option<pipe::Sender>)> {
+    /// Opens everything.
+    pub fn open(&self) -> Result<OpenStdio> {
         let stdout = Target::parse("stdout", &self.stdout)?.open_output("stdout")?;
         let stderr = if self.terminal {
             None
         } else {
             Some(Target::parse("stderr", &self.stderr)?.open_output("stderr")?)
         };
-        let pipe = Target::parse("stdin", &self.stdin)?.open_input()?;
-        let (stdin, keeper) = match pipe {
-            Some(StdinPipe { reader, keeper }) => (Some(reader), Some(keeper)),
-            None => (None, None),
-        };
-        Ok((
-            OpenStdio {
-                stdin,
-                stdout,
-                stderr,
-            },
-            keeper,
-        ))
+        let stdin = Target::parse("stdin", &self.stdin)?.open_input(self.terminal)?;
+        Ok(OpenStdio {
+            stdin,
+            stdout,
+            stderr,
+        })
     }
 }
 
@@ -78,8 +71,15 @@ pub struct RunningIo {
 }
 
 impl RunningIo {
-    /// Starts to copy between `streams` and a process that has just been started.
-    pub fn start(agent: &AgentClient, process: &ProcessRef, streams: OpenStdio) -> Self {
+    /// Starts to copy between `streams` and a process that has just been started. The input
+    /// ends when its writers are gone or, with what they have written, when `close_stdin`
+    /// is cancelled.
+    pub fn start(
+        agent: &AgentClient,
+        process: &ProcessRef,
+        streams: OpenStdio,
+        close_stdin: CancellationToken,
+    ) -> Self {
         let progress = Arc::new(AtomicU64::new(0));
         let (ended, ended_receiver) = watch::channel(false);
         let terminal = streams.stderr.is_none();
@@ -100,6 +100,7 @@ impl RunningIo {
             process.clone(),
             streams.stdin,
             terminal,
+            close_stdin,
         ));
         Self {
             outputs,

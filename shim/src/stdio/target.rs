@@ -7,6 +7,7 @@ use std::{fs, io};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 
+use super::input::StdinPipe;
 use crate::error::{Result, ShimError};
 
 /// Where a stream goes or comes from.
@@ -29,15 +30,6 @@ pub enum OutputSink {
     Fifo(pipe::Sender),
     /// A file.
     File(tokio::fs::File),
-}
-
-/// The host's end of an input.
-#[derive(Debug)]
-pub struct StdinPipe {
-    /// What clients write.
-    pub reader: pipe::Receiver,
-    /// Keeps the FIFO open while no client has it open.
-    pub keeper: pipe::Sender,
 }
 
 impl Target {
@@ -101,8 +93,9 @@ impl Target {
         }
     }
 
-    /// Opens the target for input, without waiting for a writer.
-    pub fn open_input(&self) -> Result<Option<StdinPipe>> {
+    /// Opens the target for input, without waiting for a writer. The input of a terminal
+    /// outlives its writers, so that a client can detach and another one attach.
+    pub fn open_input(&self, terminal: bool) -> Result<Option<StdinPipe>> {
         let path = match self {
             Self::Nothing => return Ok(None),
             Self::Path(path) => path,
@@ -119,11 +112,7 @@ impl Target {
             path: path.clone(),
             source,
         };
-        let reader = pipe::OpenOptions::new()
-            .open_receiver(path)
-            .map_err(failed)?;
-        let keeper = pipe::OpenOptions::new().open_sender(path).map_err(failed)?;
-        Ok(Some(StdinPipe { reader, keeper }))
+        StdinPipe::open(path, terminal).map(Some).map_err(failed)
     }
 }
 
