@@ -23,15 +23,8 @@ pub(crate) fn cargo(paths: &Paths) -> Command {
 pub(crate) fn programs(printer: &Printer, paths: &Paths) -> Result<()> {
     printer.step("building shim and command line");
     let mut host = cargo(paths);
-    host.args([
-        "build",
-        "--release",
-        "--locked",
-        "-p",
-        "redoubt-shim",
-        "-p",
-        "redoubt-cli",
-    ]);
+    host.args(["build", "--release", "--locked", "--workspace", "--bins"]);
+    host.args(["--exclude", "redoubt-agent"]);
     succeed(&mut host)?;
     printer.step("building the guest's agent");
     let mut guest = cargo(paths);
