@@ -105,9 +105,7 @@ fn advisories(printer: &Printer, paths: &Paths, tools: &setup::TestTools) -> Res
         return Ok(());
     }
     succeed(
-        tools
-            .deny(paths)
-            .args(["check", "--disable-fetch", "advisories"]),
+        tools.deny(paths).args(["--offline", "check", "advisories"]),
         "advisories",
     )
 }
