@@ -1,7 +1,7 @@
 //! The agent's state, shared by all calls.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use redoubt_agent_policy::{PolicyEngine, PolicyRequest};
@@ -9,17 +9,44 @@ use redoubt_containers::{ContainerId, ContainerManager, ManagerConfig, Reaper};
 
 use crate::error::Result;
 use crate::images::Images;
+use crate::lifecycle::Slot;
 use crate::params::Parameters;
 use crate::sandbox::Sandbox;
+use crate::storage::Storages;
 use crate::trust::Trust;
 
-/// Where the root file system of a container comes from, and how it is undone.
+/// Where the agent keeps its files.
 #[derive(Clone, Debug)]
-pub(crate) enum RootSource {
-    /// A pulled image.
-    Image(PathBuf),
-    /// The agent's own pause program.
-    Pause(PathBuf),
+pub(crate) struct Folders {
+    /// What the pod's containers share. Policies know this path.
+    pub(crate) sandbox: PathBuf,
+    /// Files that the host copied. Policies know this path.
+    pub(crate) shared: PathBuf,
+    /// Root file systems of containers, by their ids; nothing else is in it.
+    pub(crate) bundles: PathBuf,
+    /// Layers of images.
+    pub(crate) images: PathBuf,
+    /// The container engine's own files.
+    pub(crate) containers: PathBuf,
+}
+
+impl Folders {
+    /// The same tree below another root.
+    pub(crate) fn below(root: &Path) -> Self {
+        Self {
+            sandbox: root.join("run/kata-containers/sandbox"),
+            shared: root.join("run/kata-containers/shared/containers"),
+            bundles: root.join("run/redoubt/bundles"),
+            images: root.join("run/redoubt/images"),
+            containers: root.join("run/redoubt/containers"),
+        }
+    }
+}
+
+impl Default for Folders {
+    fn default() -> Self {
+        Self::below(Path::new("/"))
+    }
 }
 
 /// Everything that calls work on.
@@ -29,20 +56,33 @@ pub(crate) struct Agent {
     pub(crate) images: Images,
     pub(crate) containers: ContainerManager,
     sandbox: Mutex<Option<Sandbox>>,
-    roots: Mutex<BTreeMap<ContainerId, RootSource>>,
+    storages: Mutex<Storages>,
+    slots: Mutex<BTreeMap<ContainerId, Slot>>,
+    pub(crate) folders: Folders,
     /// A policy that `SetPolicy` put in the place of the one of initdata.
     replaced_policy: RwLock<Option<Arc<PolicyEngine>>>,
 }
 
 impl Agent {
     /// Prepares image store and container engine.
-    pub(crate) fn new(trust: Trust, parameters: &Parameters, reaper: Reaper) -> Result<Self> {
+    pub(crate) fn new(
+        trust: Trust,
+        parameters: &Parameters,
+        reaper: Reaper,
+        folders: Folders,
+    ) -> Result<Self> {
+        let config = ManagerConfig {
+            state_dir: folders.containers.clone(),
+            ..ManagerConfig::default()
+        };
         Ok(Self {
-            images: Images::open(&trust, parameters)?,
-            containers: ContainerManager::new(ManagerConfig::default(), reaper)?,
+            images: Images::open(&folders.images, &trust, parameters)?,
+            containers: ContainerManager::new(config, reaper)?,
             trust,
             sandbox: Mutex::default(),
-            roots: Mutex::default(),
+            storages: Mutex::new(Storages::below(folders.sandbox.clone())),
+            slots: Mutex::default(),
+            folders,
             replaced_policy: RwLock::default(),
         })
     }
@@ -80,7 +120,11 @@ impl Agent {
         self.sandbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn roots(&self) -> MutexGuard<'_, BTreeMap<ContainerId, RootSource>> {
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn storages(&self) -> MutexGuard<'_, Storages> {
+        self.storages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn slots(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 
+use crate::console;
 use crate::error::{AgentError, Result};
 
 /// The list of modules in the initrd: a path a line, `?` before those that may fail.
@@ -150,6 +151,7 @@ fn load_module(path: &Path) -> Result<()> {
 
 /// Ends the virtual machine. Returns only where this process may not do that.
 pub(crate) fn power_off() {
+    console::drain();
     nix::unistd::sync();
     let _ = reboot(RebootMode::RB_POWER_OFF);
 }

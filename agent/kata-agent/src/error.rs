@@ -1,5 +1,10 @@
 //! Why the agent refuses or cannot do what it was asked.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments of variants are the messages"
+)]
+
 use std::io;
 use std::path::PathBuf;
 
@@ -96,7 +101,7 @@ pub(crate) enum AgentError {
         kid: String,
     },
     /// the key broker refuses
-    Broker(#[from] redoubt_kbs_client::KbsClientError),
+    Broker(#[source] Box<redoubt_kbs_client::KbsClientError>),
     /// the guest's container engine refuses
     Container(#[from] redoubt_containers::ContainerError),
     /// the guest's network cannot be set up
@@ -115,6 +120,48 @@ pub(crate) enum AgentError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// a mount at {destination} has the type "{kind}", which no container gets
+    MountType {
+        /// Where it should be mounted.
+        destination: String,
+        /// Its type.
+        kind: String,
+    },
+    /// {what} {path} is not in a folder that is shared with containers
+    Path {
+        /// What the path is for.
+        what: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
+    /// the request disagrees about what the container is: {reason}
+    ContainerKind {
+        /// In what way.
+        reason: &'static str,
+    },
+    /// {entry} in initdata sets {setting}, which this guest does not support
+    SettingsUnsupported {
+        /// `cdh.toml`.
+        entry: &'static str,
+        /// The setting.
+        setting: &'static str,
+    },
+    /// container {container} was not removed within {seconds} seconds
+    RemoveTimeout {
+        /// The container.
+        container: String,
+        /// The time that the request gave.
+        seconds: u32,
+    },
+    /// {what} is larger than {limit_bytes} bytes
+    TooLarge {
+        /// The part of the request.
+        what: &'static str,
+        /// The bound.
+        limit_bytes: usize,
+    },
+    /// the agent failed in an unexpected way; the guest's console names the place
+    Unexpected,
     /// {call} is not served by this agent
     Unimplemented {
         /// The call.
@@ -157,7 +204,7 @@ impl AgentError {
             Self::Initdata(error) => Some(error),
             Self::Policy(error) => Some(error),
             Self::Image { source, .. } => Some(source),
-            Self::Broker(error) => Some(error),
+            Self::Broker(error) => Some(error.as_ref()),
             Self::Container(error) => Some(error),
             Self::Network(error) => Some(error),
             _ => None,
@@ -173,6 +220,10 @@ impl AgentError {
             | Self::ImageNotPinned { .. }
             | Self::ImageNamesDisagree { .. }
             | Self::Storage { .. }
+            | Self::MountType { .. }
+            | Self::Path { .. }
+            | Self::ContainerKind { .. }
+            | Self::TooLarge { .. }
             | Self::KeyId { .. } => ttrpc::Code::INVALID_ARGUMENT,
             Self::Container(error) => match error {
                 ContainerError::NoSuchContainer(_)
@@ -189,6 +240,7 @@ impl AgentError {
                 ContainerError::WrongState { .. } => ttrpc::Code::FAILED_PRECONDITION,
                 _ => ttrpc::Code::INTERNAL,
             },
+            Self::RemoveTimeout { .. } => ttrpc::Code::DEADLINE_EXCEEDED,
             Self::NoSandbox | Self::SandboxExists => ttrpc::Code::FAILED_PRECONDITION,
             Self::Unimplemented { .. } => ttrpc::Code::UNIMPLEMENTED,
             _ => ttrpc::Code::INTERNAL,
@@ -199,6 +251,12 @@ impl AgentError {
     pub(crate) fn into_ttrpc(self) -> ttrpc::Error {
         let status = ttrpc::get_status(self.ttrpc_code(), OneLine(&self).to_string());
         ttrpc::Error::RpcStatus(status)
+    }
+}
+
+impl From<redoubt_kbs_client::KbsClientError> for AgentError {
+    fn from(error: redoubt_kbs_client::KbsClientError) -> Self {
+        Self::Broker(Box::new(error))
     }
 }
 
@@ -226,6 +284,13 @@ impl UserError for AgentError {
             Self::NoSandbox => "RDT-AGT-016",
             Self::SandboxExists => "RDT-AGT-017",
             Self::Serve(_) => "RDT-AGT-018",
+            Self::MountType { .. } => "RDT-AGT-019",
+            Self::Path { .. } => "RDT-AGT-020",
+            Self::ContainerKind { .. } => "RDT-AGT-021",
+            Self::SettingsUnsupported { .. } => "RDT-AGT-022",
+            Self::RemoveTimeout { .. } => "RDT-AGT-023",
+            Self::TooLarge { .. } => "RDT-AGT-024",
+            Self::Unexpected => "RDT-AGT-025",
             _ => "RDT-AGT-000",
         })
     }
@@ -241,6 +306,9 @@ impl UserError for AgentError {
             Self::ImageNotPinned { .. } => "name the image as name@sha256:…",
             Self::ImageNotAllowed { .. } => "add the digest to image_digests in policy.rego",
             Self::NoBroker => "set [kbc] url in cdh.toml",
+            Self::SettingsUnsupported { .. } => {
+                "remove the setting from initdata if the workload may run without it"
+            }
             _ => return None,
         };
         Some(hint.to_owned())

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redoubt_agent_api::agent::{CreateContainerRequest, Storage};
 use redoubt_agent_api::stage::Stage;
 use redoubt_image_offload::{
     ImageReference, ImageStore, KeySource, KeySourceError, PullEvent, PullObserver, PullOptions,
@@ -19,18 +18,6 @@ use crate::error::{AgentError, Result};
 use crate::params::Parameters;
 use crate::trust::Trust;
 
-/// The driver of the storage that asks for an image.
-pub(crate) const GUEST_PULL: &str = "image_guest_pull";
-/// Where layers are kept: memory, so that the host sees nothing of them.
-const STORE: &str = "/run/redoubt/images";
-
-/// Annotations that repeat the image's name.
-const IMAGE_ANNOTATIONS: [&str; 3] = [
-    "io.kubernetes.cri.image-name",
-    "io.kubernetes.cri-o.ImageName",
-    "io.redoubt.image",
-];
-
 /// Pulls images and fetches their keys.
 #[derive(Debug)]
 pub(crate) struct Images {
@@ -40,9 +27,10 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// Opens the layer store and prepares the key broker's client.
-    pub(crate) fn open(trust: &Trust, parameters: &Parameters) -> Result<Self> {
-        let store = ImageStore::open(STORE).map_err(|source| AgentError::Image {
+    /// Opens the layer store in `folder`, which is memory so that the host sees nothing
+    /// of it, and prepares the key broker's client.
+    pub(crate) fn open(folder: &Path, trust: &Trust, parameters: &Parameters) -> Result<Self> {
+        let store = ImageStore::open(folder).map_err(|source| AgentError::Image {
             container: "-".to_owned(),
             source,
         })?;
@@ -95,85 +83,25 @@ impl Images {
     }
 }
 
-/// The one storage that asks for an image, when there is one.
-pub(crate) fn guest_pull_storage(request: &CreateContainerRequest) -> Result<Option<&Storage>> {
-    let mut storages = request
-        .storages
-        .iter()
-        .filter(|storage| storage.driver == GUEST_PULL);
-    let first = storages.next();
-    if storages.next().is_some() {
-        return Err(AgentError::request("two storages ask for an image"));
-    }
-    Ok(first)
-}
-
-/// The image of a request, when all places that name it agree and it is pinned by a digest.
-///
-/// The storage's source, the annotations and the storage's metadata are three
-/// copies that the host wrote; a policy may have looked at any of them.
-pub(crate) fn agreed_reference(
-    request: &CreateContainerRequest,
-    storage: &Storage,
-) -> Result<String> {
-    let reference = storage.source.as_str();
-    let metadata = storage_metadata(storage)?;
-    for key in IMAGE_ANNOTATIONS {
-        let copies = [
-            request.OCI.Annotations.get(key).map(String::as_str),
-            metadata.get(key).and_then(serde_json::Value::as_str),
-        ];
-        for copy in copies
-            .into_iter()
-            .flatten()
-            .filter(|copy| *copy != reference)
-        {
-            return Err(AgentError::ImageNamesDisagree {
-                first: bounded(reference),
-                second: bounded(copy),
-            });
-        }
-    }
-    if !reference.contains("@sha256:") {
-        return Err(AgentError::ImageNotPinned {
-            reference: bounded(reference),
-        });
-    }
-    Ok(reference.to_owned())
-}
-
 /// Refuses an image whose digest the measured policy does not name.
+///
+/// A policy that names images is obeyed in every guest; a confidential guest
+/// needs one that does.
 pub(crate) fn check_allowed(trust: &Trust, reference: &str) -> Result<()> {
-    if !trust.is_confidential() {
-        return Ok(());
-    }
     let pinned = ImageReference::parse(reference).map_err(|source| AgentError::Image {
         container: "-".to_owned(),
         source,
     })?;
     let digest = format!("sha256:{}", pinned.digest().hex());
-    let allowed = trust.policy.image_digests()?.unwrap_or_default();
-    if allowed.contains(&digest) {
+    let is_allowed = match trust.policy.image_digests()? {
+        Some(allowed) => allowed.contains(&digest),
+        None => !trust.is_confidential(),
+    };
+    if is_allowed {
         Ok(())
     } else {
         Err(AgentError::ImageNotAllowed { digest })
     }
-}
-
-fn storage_metadata(storage: &Storage) -> Result<serde_json::Map<String, serde_json::Value>> {
-    let Some(option) = storage.driver_options.first() else {
-        return Ok(serde_json::Map::new());
-    };
-    let json = option
-        .strip_prefix("image_guest_pull=")
-        .ok_or_else(|| AgentError::request("the image storage has an unknown option"))?;
-    let document: serde_json::Value = serde_json::from_str(json)
-        .map_err(|_| AgentError::request("the image storage's option is not JSON"))?;
-    Ok(document
-        .get("metadata")
-        .and_then(|value| value.as_object())
-        .cloned()
-        .unwrap_or_default())
 }
 
 fn bounded(text: &str) -> String {
@@ -266,60 +194,42 @@ impl PullObserver for Trail {
 
 #[cfg(test)]
 mod tests {
+    use redoubt_agent_policy::PolicyEngine;
+
     use super::*;
+    use crate::settings::Settings;
 
-    const PINNED: &str =
-        "r:5000/i@sha256:0000000000000000000000000000000000000000000000000000000000000000";
+    const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn request(source: &str, annotation: &str, metadata: &str) -> CreateContainerRequest {
-        let mut request = CreateContainerRequest::new();
-        let mut spec = redoubt_agent_api::oci::Spec::new();
-        spec.Annotations
-            .insert("io.redoubt.image".to_owned(), annotation.to_owned());
-        request.OCI = Some(spec).into();
-        let options = serde_json::json!({"metadata": {"io.redoubt.image": metadata}});
-        request.storages.push(Storage {
-            driver: GUEST_PULL.to_owned(),
-            source: source.to_owned(),
-            driver_options: vec![format!("image_guest_pull={options}")],
-            ..Storage::default()
-        });
-        request
-    }
-
-    fn agreed(request: &CreateContainerRequest) -> Result<String> {
-        agreed_reference(request, guest_pull_storage(request)?.unwrap())
-    }
-
-    #[test]
-    fn copies_that_agree_give_the_reference() {
-        assert_eq!(agreed(&request(PINNED, PINNED, PINNED)).unwrap(), PINNED);
-    }
-
-    #[test]
-    fn copies_that_disagree_are_refused() {
-        for (annotation, metadata) in [("other", PINNED), (PINNED, "other")] {
-            let error = agreed(&request(PINNED, annotation, metadata)).unwrap_err();
-            assert!(
-                matches!(error, AgentError::ImageNamesDisagree { .. }),
-                "{error}"
-            );
+    fn trust(policy: &str) -> Trust {
+        Trust {
+            attester: None,
+            policy: PolicyEngine::lenient(&format!("package agent_policy\n{policy}")).unwrap(),
+            settings: Settings::default(),
+            initdata: None,
         }
     }
 
     #[test]
-    fn a_tag_is_no_identity() {
-        let error = agreed(&request("r/i:v1", "r/i:v1", "r/i:v1")).unwrap_err();
+    fn a_policy_that_names_images_is_obeyed_in_every_guest() {
+        let reference = format!("r:5000/i@sha256:{HEX}");
+        let named = trust(&format!("image_digests := [\"sha256:{HEX}\"]"));
+        check_allowed(&named, &reference).unwrap();
+        let other = trust(&format!("image_digests := [\"sha256:{}\"]", "0".repeat(64)));
+        let error = check_allowed(&other, &reference).unwrap_err();
         assert!(
-            matches!(error, AgentError::ImageNotPinned { .. }),
+            matches!(error, AgentError::ImageNotAllowed { .. }),
             "{error}"
         );
+        let none = trust("image_digests := []");
+        assert!(check_allowed(&none, &reference).is_err());
+        // Without the rule, a guest that is not confidential takes any image.
+        check_allowed(&trust(""), &reference).unwrap();
     }
 
     #[test]
-    fn a_second_image_in_one_request_is_refused() {
-        let mut twice = request(PINNED, PINNED, PINNED);
-        twice.storages.push(twice.storages[0].clone());
-        assert!(matches!(agreed(&twice), Err(AgentError::Request { .. })));
+    fn a_rule_that_names_no_digests_allows_no_image() {
+        let broken = trust("image_digests := \"all\"");
+        assert!(check_allowed(&broken, &format!("r/i@sha256:{HEX}")).is_err());
     }
 }

@@ -5,12 +5,17 @@
 //! which must pass the measured policy.
 
 mod agent;
+mod beneath;
 mod boot;
 mod clock;
 mod console;
+mod copy_file;
 mod error;
+mod identity;
 mod images;
 mod lifecycle;
+mod metrics;
+mod mounts;
 mod params;
 mod pause;
 mod sandbox;
@@ -19,6 +24,7 @@ mod service;
 mod settings;
 mod spec;
 mod stats;
+mod storage;
 mod streams;
 mod trust;
 
@@ -29,7 +35,7 @@ use redoubt_agent_api::AGENT_PORT;
 use redoubt_agent_api::stage::Stage;
 use redoubt_containers::Reaper;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Folders};
 use crate::error::{AgentError, Result};
 use crate::params::Parameters;
 use crate::trust::Trust;
@@ -40,6 +46,7 @@ const ADDRESS_VARIABLE: &str = "KATA_AGENT_SERVER_ADDR";
 const WORKER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
+    console::hush_panics();
     redoubt_containers::run_helper_if_asked();
     pause::run_if_asked();
     let is_init = nix::unistd::getpid().as_raw() == 1;
@@ -62,7 +69,10 @@ fn run(is_init: bool) -> Result<()> {
     let command_line = std::fs::read_to_string("/proc/cmdline")
         .map_err(AgentError::file("read", "/proc/cmdline"))?;
     let parameters = Parameters::parse(&command_line)?;
-    start_log(&parameters);
+    console::start_log(parameters.log_level);
+    if parameters.debug_console {
+        tracing::warn!("agent.debug_console has no effect: this guest has no shell for its host");
+    }
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
@@ -78,7 +88,7 @@ async fn serve(parameters: &Parameters, is_init: bool) -> Result<()> {
     }
     console::stage(Stage::AgentUp, &about(parameters));
     let trust = Trust::establish(parameters).await?;
-    let agent = Arc::new(Agent::new(trust, parameters, reaper)?);
+    let agent = Arc::new(Agent::new(trust, parameters, reaper, Folders::default())?);
     let address = std::env::var(ADDRESS_VARIABLE)
         .ok()
         .filter(|_| !is_init)
@@ -97,14 +107,4 @@ fn about(parameters: &Parameters) -> String {
             format!("version {version}, SIMULATED SEV-SNP: nothing is protected from the host")
         }
     }
-}
-
-fn start_log(parameters: &Parameters) {
-    let filter = tracing_subscriber::EnvFilter::new(&parameters.log_level);
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stdout)
-        .with_ansi(false)
-        .without_time()
-        .init();
 }

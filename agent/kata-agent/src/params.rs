@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use redoubt_attester::AttesterKind;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::error::{AgentError, Result};
 
@@ -15,13 +16,22 @@ pub(crate) struct Parameter {
 }
 
 /// Every parameter that the agent reads; others on the command line belong to somebody else.
-const PARAMETERS: [Parameter; 3] = [
+const PARAMETERS: [Parameter; 4] = [
     Parameter {
         name: "agent.log",
         expected: "error, warn, info, debug or trace",
         apply: |parameters, value| {
-            parameters.log_level = value.to_owned();
-            ["error", "warn", "info", "debug", "trace"].contains(&value)
+            level(value)
+                .map(|level| parameters.log_level = level)
+                .is_some()
+        },
+    },
+    Parameter {
+        name: "agent.debug_console",
+        expected: "nothing, true or false",
+        apply: |parameters, value| {
+            parameters.debug_console = matches!(value, "" | "true");
+            matches!(value, "" | "true" | "false")
         },
     },
     Parameter {
@@ -50,7 +60,9 @@ pub(crate) struct Parameters {
     /// The source of evidence; `None` for a guest that is not confidential.
     pub(crate) attester: Option<AttesterKind>,
     /// The level of the log.
-    pub(crate) log_level: String,
+    pub(crate) log_level: LevelFilter,
+    /// Whether a shell for the host is asked for, which this guest does not have.
+    pub(crate) debug_console: bool,
     /// How long an image pull may take.
     pub(crate) image_pull_timeout: Duration,
     /// How long a key may take, handshake included.
@@ -62,14 +74,13 @@ impl Parameters {
     pub(crate) fn parse(command_line: &str) -> Result<Self> {
         let mut parameters = Self {
             attester: AttesterKind::from_command_line(command_line)?,
-            log_level: "warn".to_owned(),
+            log_level: LevelFilter::WARN,
+            debug_console: false,
             image_pull_timeout: Duration::from_secs(1200),
-            broker_timeout: Duration::from_secs(20),
+            broker_timeout: Duration::from_secs(12),
         };
         for word in command_line.split_whitespace() {
-            let Some((name, value)) = word.split_once('=') else {
-                continue;
-            };
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
             let Some(known) = PARAMETERS.iter().find(|known| known.name == name) else {
                 continue;
             };
@@ -83,6 +94,17 @@ impl Parameters {
         }
         Ok(parameters)
     }
+}
+
+fn level(value: &str) -> Option<LevelFilter> {
+    Some(match value {
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        "trace" => LevelFilter::TRACE,
+        _ => return None,
+    })
 }
 
 fn seconds(value: &str) -> Option<Duration> {
@@ -100,17 +122,18 @@ mod tests {
     fn an_empty_command_line_gives_the_defaults_and_no_tee() {
         let parameters = Parameters::parse("console=ttyS0 quiet").unwrap();
         assert_eq!(parameters.attester, None);
-        assert_eq!(parameters.log_level, "warn");
+        assert_eq!(parameters.log_level, LevelFilter::WARN);
         assert_eq!(parameters.image_pull_timeout, Duration::from_secs(1200));
     }
 
     #[test]
     fn known_parameters_are_read_and_the_last_one_wins() {
-        let line = "redoubt.attester=simulated-snp agent.log=debug agent.image_pull_timeout=5 \
+        let line = "redoubt.attester=simulated-snp agent.log=debug agent.debug_console agent.image_pull_timeout=5 \
                     agent.image_pull_timeout=7 agent.unknown=1";
         let parameters = Parameters::parse(line).unwrap();
         assert_eq!(parameters.attester, Some(AttesterKind::SimulatedSnp));
-        assert_eq!(parameters.log_level, "debug");
+        assert_eq!(parameters.log_level, LevelFilter::DEBUG);
+        assert!(parameters.debug_console);
         assert_eq!(parameters.image_pull_timeout, Duration::from_secs(7));
     }
 
@@ -118,6 +141,9 @@ mod tests {
     fn a_value_out_of_range_is_refused_by_name() {
         for line in [
             "agent.log=loud",
+            "agent.log",
+            "agent.log=off",
+            "agent.debug_console=maybe",
             "agent.image_pull_timeout=0",
             "agent.cdh_api_timeout=x",
         ] {

@@ -1,18 +1,16 @@
 //! What belongs to the pod as a whole: shared memory, name servers, host name.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
-use redoubt_agent_api::agent::{CreateSandboxRequest, Storage};
+use redoubt_agent_api::agent::CreateSandboxRequest;
 
+use crate::agent::Folders;
 use crate::error::{AgentError, Result};
+use crate::storage::Storages;
 
-/// The folder that the sandbox shares with its containers.
-const SANDBOX_DIR: &str = "/run/kata-containers/sandbox";
-const RESOLV_CONF: &str = "/run/kata-containers/sandbox/resolv.conf";
-const MAX_STORAGES: usize = 64;
+/// The guest's own lookups read it too.
+const GUEST_RESOLV_CONF: &str = "/etc/resolv.conf";
 const MAX_DNS_LINES: usize = 64;
 const MAX_DNS_LINE_BYTES: usize = 512;
 const MAX_HOSTNAME_BYTES: usize = 64;
@@ -21,97 +19,60 @@ const MAX_HOSTNAME_BYTES: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sandbox {
     /// The file with the name servers, when there are any.
-    pub(crate) resolv_conf: Option<String>,
+    pub(crate) resolv_conf: Option<PathBuf>,
 }
 
 impl Sandbox {
-    /// Sets up what the request names.
-    pub(crate) fn create(request: &CreateSandboxRequest) -> Result<Self> {
-        if !request.kernel_modules.is_empty() {
-            return Err(AgentError::request("the guest loads no modules by request"));
+    /// Sets up what the request names. On failure no storage is left.
+    pub(crate) fn create(
+        request: &CreateSandboxRequest,
+        folders: &Folders,
+        storages: &mut Storages,
+    ) -> Result<Self> {
+        refuse_what_is_not_supported(request)?;
+        let folder = &folders.sandbox;
+        fs::create_dir_all(folder).map_err(AgentError::file("create", folder))?;
+        let made = set_up(request, folders, storages);
+        if made.is_err() {
+            storages.clear();
         }
-        if !request.guest_hook_path.is_empty() {
-            return Err(AgentError::request("the guest runs no hooks by request"));
-        }
-        fs::create_dir_all(SANDBOX_DIR).map_err(AgentError::file("create", SANDBOX_DIR))?;
-        if request.storages.len() > MAX_STORAGES {
-            return Err(AgentError::request("too many storages"));
-        }
-        for storage in &request.storages {
-            add_storage(storage)?;
-        }
-        if !request.hostname.is_empty() {
-            set_hostname(&request.hostname)?;
-        }
-        Ok(Self {
-            resolv_conf: write_resolv_conf(&request.dns)?,
-        })
+        made
     }
 }
 
-/// Makes a storage of the sandbox: memory below the sandbox's folder.
-pub(crate) fn add_storage(storage: &Storage) -> Result<()> {
-    let refuse = |reason| {
-        Err(AgentError::Storage {
-            driver: storage.driver.chars().take(32).collect(),
-            mount_point: storage.mount_point.chars().take(128).collect(),
-            reason,
-        })
-    };
-    let point = Path::new(&storage.mount_point);
-    if !point.starts_with(SANDBOX_DIR) || storage.mount_point.split('/').any(|part| part == "..") {
-        return refuse("it is outside of the sandbox's folder");
+fn refuse_what_is_not_supported(request: &CreateSandboxRequest) -> Result<()> {
+    if !request.kernel_modules.is_empty() {
+        return Err(AgentError::request("the guest loads no modules by request"));
     }
-    fs::create_dir_all(point).map_err(AgentError::file("create", point))?;
-    match storage.driver.as_str() {
-        "local" => {
-            let mode = storage
-                .options
-                .iter()
-                .find_map(|option| option.strip_prefix("mode="));
-            let mode = mode
-                .and_then(|mode| u32::from_str_radix(mode, 8).ok())
-                .unwrap_or(0o777);
-            fs::set_permissions(point, fs::Permissions::from_mode(mode & 0o7777))
-                .map_err(AgentError::file("change", point))
-        }
-        "ephemeral" if storage.fstype == "tmpfs" => mount_tmpfs(point, &storage.options),
-        "ephemeral" => refuse("only tmpfs is memory of this guest"),
-        _ => refuse("this guest has no such driver"),
+    if !request.guest_hook_path.is_empty() {
+        return Err(AgentError::request("the guest runs no hooks by request"));
     }
+    if request.sandbox_pidns {
+        return Err(AgentError::request(
+            "a process namespace that the pod's containers share is not supported",
+        ));
+    }
+    Ok(())
 }
 
-fn mount_tmpfs(point: &Path, options: &[String]) -> Result<()> {
-    let mut flags = MsFlags::empty();
-    let mut data = Vec::new();
-    for option in options {
-        match option.as_str() {
-            "noexec" => flags |= MsFlags::MS_NOEXEC,
-            "nosuid" => flags |= MsFlags::MS_NOSUID,
-            "nodev" => flags |= MsFlags::MS_NODEV,
-            "ro" => flags |= MsFlags::MS_RDONLY,
-            "rw" => {}
-            other if is_tmpfs_option(other) => data.push(other),
-            _ => return Err(AgentError::request("a tmpfs storage has an unknown option")),
-        }
+fn set_up(
+    request: &CreateSandboxRequest,
+    folders: &Folders,
+    storages: &mut Storages,
+) -> Result<Sandbox> {
+    for storage in &request.storages {
+        storages.take(storage)?;
     }
-    mount(
-        Some("shm"),
-        point,
-        Some("tmpfs"),
-        flags,
-        Some(data.join(",").as_str()),
-    )
-    .map_err(|errno| AgentError::file("mount", point)(errno.into()))
-}
-
-fn is_tmpfs_option(option: &str) -> bool {
-    option.split_once('=').is_some_and(|(name, value)| {
-        ["mode", "size"].contains(&name)
-            && !value.is_empty()
-            && value
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'%')
+    if !request.hostname.is_empty() {
+        set_hostname(&request.hostname)?;
+    }
+    if request.dns.is_empty() {
+        return Ok(Sandbox::default());
+    }
+    let file = folders.sandbox.join("resolv.conf");
+    write_name_servers(&request.dns, &[&file, Path::new(GUEST_RESOLV_CONF)])?;
+    Ok(Sandbox {
+        resolv_conf: Some(file),
     })
 }
 
@@ -130,10 +91,7 @@ fn set_hostname(name: &str) -> Result<()> {
 }
 
 /// Writes the name servers for the guest's own lookups and for its containers.
-fn write_resolv_conf(lines: &[String]) -> Result<Option<String>> {
-    if lines.is_empty() {
-        return Ok(None);
-    }
+fn write_name_servers(lines: &[String], files: &[&Path]) -> Result<()> {
     let valid = lines.len() <= MAX_DNS_LINES
         && lines.iter().all(|line| {
             line.len() <= MAX_DNS_LINE_BYTES && !line.bytes().any(|byte| byte.is_ascii_control())
@@ -147,43 +105,70 @@ fn write_resolv_conf(lines: &[String]) -> Result<Option<String>> {
         .iter()
         .flat_map(|line| [line.as_str(), "\n"])
         .collect();
-    for path in [RESOLV_CONF, "/etc/resolv.conf"] {
-        fs::write(path, &text).map_err(AgentError::file("write", path))?;
+    for file in files {
+        fs::write(file, &text).map_err(AgentError::file("write", *file))?;
     }
-    Ok(Some(RESOLV_CONF.to_owned()))
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use redoubt_agent_api::agent::Storage;
+
     use super::*;
 
     #[test]
-    fn storages_outside_of_the_sandboxs_folder_are_refused() {
-        for point in [
-            "/etc",
-            "/run/kata-containers/sandbox/../../x",
-            "relative",
-            "",
-        ] {
-            let storage = Storage {
-                driver: "ephemeral".to_owned(),
-                fstype: "tmpfs".to_owned(),
-                mount_point: point.to_owned(),
-                ..Storage::default()
-            };
-            assert!(
-                matches!(add_storage(&storage), Err(AgentError::Storage { .. })),
-                "{point}"
-            );
+    fn what_the_guest_does_not_do_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = Folders::below(folder.path());
+        let mut storages = Storages::below(folders.sandbox.clone());
+        let hooks = CreateSandboxRequest {
+            guest_hook_path: "/hooks".to_owned(),
+            ..CreateSandboxRequest::default()
+        };
+        let pids = CreateSandboxRequest {
+            sandbox_pidns: true,
+            ..CreateSandboxRequest::default()
+        };
+        let name = CreateSandboxRequest {
+            hostname: "a b".to_owned(),
+            ..CreateSandboxRequest::default()
+        };
+        for request in [hooks, pids, name] {
+            let refused = Sandbox::create(&request, &folders, &mut storages);
+            assert!(matches!(refused, Err(AgentError::Request { .. })));
         }
     }
 
     #[test]
-    fn options_of_a_tmpfs_are_from_a_list() {
-        assert!(is_tmpfs_option("size=67108864"));
-        assert!(is_tmpfs_option("mode=1777"));
-        for option in ["huge=always", "size=", "size=1,uid=0", "exec"] {
-            assert!(!is_tmpfs_option(option), "{option}");
+    fn storages_of_a_sandbox_that_fails_are_undone() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = Folders::below(folder.path());
+        let mut storages = Storages::below(folders.sandbox.clone());
+        let place = folders.sandbox.join("data");
+        let storage = Storage {
+            driver: "local".to_owned(),
+            mount_point: place.to_str().unwrap().to_owned(),
+            ..Storage::default()
+        };
+        let request = CreateSandboxRequest {
+            storages: vec![storage, Storage::default()],
+            ..CreateSandboxRequest::default()
+        };
+        assert!(Sandbox::create(&request, &folders, &mut storages).is_err());
+        assert!(!place.exists());
+    }
+
+    #[test]
+    fn name_server_lines_hold_no_controls() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolv.conf");
+        let lines = |line: &str| vec!["nameserver 10.0.0.1".to_owned(), line.to_owned()];
+        for bad in ["a\nb".to_owned(), "x".repeat(513)] {
+            assert!(write_name_servers(&lines(&bad), &[&file]).is_err());
         }
+        write_name_servers(&lines("search x"), &[&file]).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        assert_eq!(text, "nameserver 10.0.0.1\nsearch x\n");
     }
 }

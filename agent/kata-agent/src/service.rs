@@ -12,14 +12,17 @@ use ttrpc::r#async::TtrpcContext;
 
 use crate::agent::Agent;
 use crate::clock;
+use crate::copy_file;
 use crate::error::{AgentError, Result};
-use crate::sandbox::Sandbox;
+use crate::metrics;
 use crate::spec::runtime_resources;
 use crate::stats;
 use crate::streams::{self, Stream};
 
 /// The signal that ends all processes of a container when it names none of them.
 const SIGKILL: u32 = 9;
+/// The most bytes of input that one call brings.
+const MAX_INPUT_BYTES: usize = 256 * 1024;
 
 /// Serves the agent API.
 #[derive(Clone, Debug)]
@@ -74,6 +77,10 @@ fn process(container: &str, exec: &str) -> Result<ProcessId> {
     Ok(ProcessId::from_request(container, exec)?)
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it is the last expression of calls that can fail"
+)]
 fn empty() -> Result<Empty> {
     Ok(Empty::new())
 }
@@ -88,7 +95,7 @@ impl AgentService for Service {
         request: agent::CreateContainerRequest,
     ) -> ttrpc::Result<Empty> {
         self.serve(request, |agent, request| async move {
-            agent.create_container(&request).await?;
+            agent.create_container(request).await?;
             empty()
         })
         .await
@@ -115,9 +122,8 @@ impl AgentService for Service {
         request: agent::RemoveContainerRequest,
     ) -> ttrpc::Result<Empty> {
         self.serve(request, |agent, request| async move {
-            agent
-                .remove_container(&container(&request.container_id)?)
-                .await?;
+            let id = container(&request.container_id)?;
+            agent.remove_container(id, request.timeout).await?;
             empty()
         })
         .await
@@ -237,6 +243,14 @@ impl AgentService for Service {
         _: &Context,
         request: agent::WriteStreamRequest,
     ) -> ttrpc::Result<agent::WriteStreamResponse> {
+        // The policy's input has a number for each byte: bounded before it is made.
+        if request.data.len() > MAX_INPUT_BYTES {
+            return Err(AgentError::TooLarge {
+                what: "the input",
+                limit_bytes: MAX_INPUT_BYTES,
+            }
+            .into_ttrpc());
+        }
         self.serve(request, |agent, request| async move {
             let id = process(&request.container_id, &request.exec_id)?;
             let written = agent.containers.write_stdin(&id, &request.data).await?;
@@ -285,10 +299,10 @@ impl AgentService for Service {
         request: agent::TtyWinResizeRequest,
     ) -> ttrpc::Result<Empty> {
         self.serve(request, |agent, request| async move {
-            let side = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
+            let cells_of = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
             let size = TerminalSize {
-                rows: side(request.row),
-                columns: side(request.column),
+                rows: cells_of(request.row),
+                columns: cells_of(request.column),
             };
             agent
                 .containers
@@ -373,11 +387,7 @@ impl AgentService for Service {
         request: agent::CreateSandboxRequest,
     ) -> ttrpc::Result<Empty> {
         self.serve(request, |agent, request| async move {
-            let mut sandbox = agent.sandbox();
-            if sandbox.is_some() {
-                return Err(AgentError::SandboxExists);
-            }
-            *sandbox = Some(Sandbox::create(&request)?);
+            agent.create_sandbox(&request)?;
             empty()
         })
         .await
@@ -469,7 +479,13 @@ impl AgentService for Service {
         _: &Context,
         request: agent::GetMetricsRequest,
     ) -> ttrpc::Result<agent::Metrics> {
-        self.refuse(&request, "GetMetrics")
+        self.serve(request, |agent, _| async move {
+            Ok(agent::Metrics {
+                metrics: metrics::text(agent.containers.list().len()),
+                ..Default::default()
+            })
+        })
+        .await
     }
 
     async fn update_ephemeral_mounts(
@@ -541,7 +557,11 @@ impl AgentService for Service {
         _: &Context,
         request: agent::CopyFileRequest,
     ) -> ttrpc::Result<Empty> {
-        self.refuse(&request, "CopyFile")
+        self.serve(request, |agent, request| async move {
+            copy_file::copy(&agent.folders.shared, &request)?;
+            empty()
+        })
+        .await
     }
 
     async fn add_swap(&self, _: &Context, request: agent::AddSwapRequest) -> ttrpc::Result<Empty> {
@@ -589,3 +609,6 @@ fn guest_details() -> agent::GuestDetailsResponse {
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -38,16 +38,25 @@ struct CdhToml {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Kbc {
+    name: Option<String>,
     url: Option<String>,
     kbs_cert: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the names are those of the document"
+)]
 struct Image {
     extra_root_certificates: Vec<String>,
     registry_config: RegistryConfig,
     image_pull_proxy: Proxy,
+    image_security_policy: Option<String>,
+    image_security_policy_uri: Option<String>,
+    sigstore_config_uri: Option<String>,
+    authenticated_registry_credentials_uri: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -61,6 +70,7 @@ struct RegistryConfig {
 struct RegistryEntry {
     location: String,
     insecure: bool,
+    blocked: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,18 +102,20 @@ impl Settings {
     pub(crate) fn from_initdata(initdata: &Initdata) -> Result<Self> {
         let cdh: CdhToml = entry(initdata, "cdh.toml")?;
         let aa: AaToml = entry(initdata, "aa.toml")?;
-        let from_cdh = cdh.kbc.url.map(|url| BrokerSettings {
-            url,
-            certificate: cdh.kbc.kbs_cert,
-        });
-        let from_aa = aa.token_configs.kbs.map(|kbs| BrokerSettings {
-            url: kbs.url,
-            certificate: kbs.cert,
-        });
+        refuse_what_is_not_supported(&cdh)?;
+        let (aa_url, aa_cert) = match aa.token_configs.kbs {
+            Some(kbs) => (Some(kbs.url), kbs.cert),
+            None => (None, None),
+        };
+        // A certificate that either document pins stays pinned.
+        let certificate = present(cdh.kbc.kbs_cert).or(present(aa_cert));
+        let broker = present(cdh.kbc.url)
+            .or(present(aa_url))
+            .map(|url| BrokerSettings { url, certificate });
         let insecure = cdh.image.registry_config.registry.into_iter();
         let roots = cdh.image.extra_root_certificates;
         Ok(Self {
-            broker: from_cdh.or(from_aa),
+            broker,
             insecure_registries: insecure
                 .filter(|registry| registry.insecure)
                 .map(|registry| registry.location)
@@ -115,6 +127,51 @@ impl Settings {
             },
             https_proxy: cdh.image.image_pull_proxy.https_proxy,
         })
+    }
+}
+
+/// A setting without text asks for nothing.
+fn present(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.trim().is_empty())
+}
+
+/// Refuses settings whose silent loss would leave the guest with less protection, or
+/// fail later in a way that does not name them.
+fn refuse_what_is_not_supported(cdh: &CdhToml) -> Result<()> {
+    let image = &cdh.image;
+    let settings = [
+        ("image.image_security_policy", &image.image_security_policy),
+        (
+            "image.image_security_policy_uri",
+            &image.image_security_policy_uri,
+        ),
+        ("image.sigstore_config_uri", &image.sigstore_config_uri),
+        (
+            "image.authenticated_registry_credentials_uri",
+            &image.authenticated_registry_credentials_uri,
+        ),
+    ];
+    let is_set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+    let refused = |setting| {
+        Err(AgentError::SettingsUnsupported {
+            entry: "cdh.toml",
+            setting,
+        })
+    };
+    if let Some((setting, _)) = settings.iter().find(|(_, text)| is_set(text)) {
+        return refused(setting);
+    }
+    if image
+        .registry_config
+        .registry
+        .iter()
+        .any(|entry| entry.blocked)
+    {
+        return refused("image.registry_config.registry.blocked");
+    }
+    match cdh.kbc.name.as_deref() {
+        None | Some("" | "cc_kbc") => Ok(()),
+        Some(_) => refused("kbc.name other than cc_kbc"),
     }
 }
 
@@ -165,6 +222,52 @@ mod tests {
         let settings = Settings::from_initdata(&initdata(&[("aa.toml", text)])).unwrap();
         assert_eq!(settings.broker.unwrap().url, "http://aa");
         assert!(settings.insecure_registries.is_empty());
+    }
+
+    #[test]
+    fn a_pinned_certificate_is_never_lost() {
+        let cdh = ("cdh.toml", "[kbc]\nkbs_cert='PEM'\n");
+        let aa = ("aa.toml", "[token_configs.kbs]\nurl='https://aa'\n");
+        let broker = Settings::from_initdata(&initdata(&[cdh, aa]))
+            .unwrap()
+            .broker;
+        let broker = broker.unwrap();
+        assert_eq!(broker.certificate.as_deref(), Some("PEM"));
+        assert_eq!(broker.url, "https://aa");
+    }
+
+    #[test]
+    fn settings_that_would_be_lost_are_refused_by_name() {
+        for (text, name) in [
+            (
+                "[image]\nimage_security_policy='{}'",
+                "image_security_policy",
+            ),
+            (
+                "[image]\nimage_security_policy_uri='kbs:///a/b/c'",
+                "image_security_policy_uri",
+            ),
+            (
+                "[image]\nsigstore_config_uri='kbs:///a/b/c'",
+                "sigstore_config_uri",
+            ),
+            (
+                "[image]\nauthenticated_registry_credentials_uri='kbs:///a/b/c'",
+                "authenticated_registry_credentials_uri",
+            ),
+            (
+                "[[image.registry_config.registry]]\nlocation='r'\nblocked=true",
+                "blocked",
+            ),
+            ("[kbc]\nname='offline_fs_kbc'", "kbc.name"),
+        ] {
+            let error = Settings::from_initdata(&initdata(&[("cdh.toml", text)])).unwrap_err();
+            let is_named = matches!(&error, AgentError::SettingsUnsupported { setting, .. }
+                if setting.contains(name));
+            assert!(is_named, "{text}: {error}");
+        }
+        let empty = "[image]\nimage_security_policy_uri=''";
+        Settings::from_initdata(&initdata(&[("cdh.toml", empty)])).unwrap();
     }
 
     #[test]

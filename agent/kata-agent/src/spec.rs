@@ -1,36 +1,68 @@
 //! From the request's OCI messages to the runtime specification. Pure.
 
+use std::path::Path;
+
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use redoubt_agent_api::oci;
+use redoubt_image_offload::ImageConfig;
 use serde_json::{Map, Value, json};
 
 use crate::error::{AgentError, Result};
+use crate::mounts;
 
 /// The version of the specification that containers are made by.
 const OCI_VERSION: &str = "1.2.0";
-/// Folders of the guest that a container may see parts of.
-const SHARED_ROOTS: [&str; 2] = [
-    "/run/kata-containers/sandbox/",
-    "/run/kata-containers/shared/containers/",
-];
+/// How mounts may spread: none of the container's may reach the guest.
+const PROPAGATIONS: [&str; 5] = ["", "private", "rprivate", "slave", "rslave"];
+/// Namespaces that a container has of its own whatever the request says: in its own
+/// cgroup namespace a control group mount shows only its own group.
+const ALWAYS_OWN: &str = "cgroup";
+/// Namespaces of the pod, which is the guest.
+const OF_THE_POD: [&str; 1] = ["network"];
 
-/// What the guest adds to a request's specification.
-#[derive(Clone, Debug)]
-pub(crate) struct GuestParts {
-    /// The mounted root file system.
-    pub(crate) root: String,
-    /// The file that becomes `/etc/resolv.conf`, when the sandbox has name servers.
-    pub(crate) resolv_conf: Option<String>,
+/// Fills in what the image says about its process where the request says nothing.
+pub(crate) fn fill_from_image(spec: &mut oci::Spec, image: &ImageConfig) -> Result<()> {
+    let process = spec.Process.as_mut().ok_or_else(|| missing("Process"))?;
+    if process.Args.is_empty() {
+        process.Args = image.entrypoint.iter().chain(&image.cmd).cloned().collect();
+    }
+    if process.Env.is_empty() {
+        process.Env.clone_from(&image.env);
+    }
+    if process.Cwd.is_empty() {
+        process.Cwd.clone_from(&image.working_dir);
+    }
+    // A request with a user of number 0 asks for root; one without any asks for the image's.
+    if process.User.is_none() {
+        process.User = Some(image_user(&image.user)?).into();
+    }
+    Ok(())
 }
 
-/// Converts a request's specification.
-pub(crate) fn runtime_spec(spec: &oci::Spec, parts: &GuestParts) -> Result<Spec> {
+/// `user`, `user:group`, or nothing for root (OCI image-spec, config.md).
+fn image_user(text: &str) -> Result<oci::User> {
+    let mut user = oci::User::new();
+    if text.is_empty() {
+        return Ok(user);
+    }
+    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+    let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse()) else {
+        return Err(AgentError::request(
+            "the image names its user by name, and the request names none: name it by number",
+        ));
+    };
+    (user.UID, user.GID) = (uid, gid);
+    Ok(user)
+}
+
+/// Converts a request's specification for a container on a mounted root file system.
+pub(crate) fn runtime_spec(spec: &oci::Spec, root: &Path) -> Result<Spec> {
     let process = spec.Process.as_ref().ok_or_else(|| missing("Process"))?;
     let linux = spec.Linux.as_ref().ok_or_else(|| missing("Linux"))?;
     let mut document = json!({
         "ociVersion": OCI_VERSION,
-        "root": { "path": parts.root, "readonly": spec.Root.Readonly },
-        "mounts": mounts(spec, parts)?,
+        "root": { "path": root, "readonly": spec.Root.Readonly },
+        "mounts": mounts(&spec.Mounts)?,
         "process": process_json(process),
         "linux": linux_json(linux)?,
     });
@@ -64,52 +96,19 @@ fn unusable(error: &serde_json::Error) -> AgentError {
     ))
 }
 
-fn mounts(spec: &oci::Spec, parts: &GuestParts) -> Result<Vec<Value>> {
-    let mut mounts = Vec::new();
-    for mount in &spec.Mounts {
-        if is_bind(mount) {
-            check_bind_source(&mount.source)?;
-        }
-        mounts.push(json!({
-            "destination": mount.destination,
-            "source": mount.source,
-            "type": mount.type_,
-            "options": mount.options,
-        }));
-    }
-    let own = |mount: &oci::Mount| mount.destination == "/etc/resolv.conf";
-    if let Some(source) = &parts.resolv_conf
-        && !spec.Mounts.iter().any(own)
-    {
-        mounts.push(json!({
-            "destination": "/etc/resolv.conf",
-            "source": source,
-            "type": "bind",
-            "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
-        }));
-    }
-    Ok(mounts)
-}
-
-fn is_bind(mount: &oci::Mount) -> bool {
-    mount.type_ == "bind"
-        || mount
-            .options
-            .iter()
-            .any(|option| option == "bind" || option == "rbind")
-}
-
-/// A container may see the sandbox's shared folders, never the guest's own files.
-fn check_bind_source(source: &str) -> Result<()> {
-    let below = SHARED_ROOTS.iter().any(|root| source.starts_with(root));
-    let leaves = source.split('/').any(|part| part == "..");
-    if below && !leaves {
-        return Ok(());
-    }
-    let shown: String = source.chars().take(128).collect();
-    Err(AgentError::request(format!(
-        "mount source {shown} is outside of the shared folders"
-    )))
+fn mounts(mounts: &[oci::Mount]) -> Result<Vec<Value>> {
+    mounts::check(mounts)?;
+    Ok(mounts
+        .iter()
+        .map(|mount| {
+            json!({
+                "destination": mount.destination,
+                "source": mount.source,
+                "type": mount.type_,
+                "options": mount.options,
+            })
+        })
+        .collect())
 }
 
 fn process_json(process: &oci::Process) -> Value {
@@ -166,10 +165,15 @@ fn linux_json(linux: &oci::Linux) -> Result<Value> {
                 "a namespace of the OCI specification has a path",
             ));
         }
-        // The pod's network and control groups are the guest's own.
-        if namespace.Type != "network" && namespace.Type != "cgroup" {
+        if !OF_THE_POD.contains(&namespace.Type.as_str()) && namespace.Type != ALWAYS_OWN {
             namespaces.push(json!({ "type": namespace.Type }));
         }
+    }
+    namespaces.push(json!({ "type": ALWAYS_OWN }));
+    if !PROPAGATIONS.contains(&linux.RootfsPropagation.as_str()) {
+        return Err(AgentError::request(
+            "the root file system's mounts would spread into the guest",
+        ));
     }
     let mut document = json!({
         "namespaces": namespaces,
@@ -282,49 +286,85 @@ mod tests {
         spec
     }
 
-    fn parts() -> GuestParts {
-        GuestParts {
-            root: "/run/r".to_owned(),
-            resolv_conf: Some("/run/kata-containers/sandbox/resolv.conf".to_owned()),
-        }
+    const ROOT: &str = "/run/r";
+
+    fn convert(spec: &oci::Spec) -> Result<Spec> {
+        runtime_spec(spec, Path::new(ROOT))
     }
 
     #[test]
-    fn the_process_is_kept_and_network_and_cgroup_are_the_guests() {
-        let spec = runtime_spec(&spec(), &parts()).unwrap();
+    fn the_process_is_kept_and_the_network_is_the_guests() {
+        let spec = convert(&spec()).unwrap();
         let process = spec.process().as_ref().unwrap();
         assert_eq!(process.args().as_ref().unwrap(), &["/bin/true"]);
         assert_eq!(process.cwd().to_string_lossy(), "/");
         let linux = spec.linux().as_ref().unwrap();
-        assert_eq!(linux.namespaces().as_ref().unwrap().len(), 2);
-        let mounts = spec.mounts().as_ref().unwrap();
-        assert_eq!(
-            mounts.last().unwrap().destination().to_string_lossy(),
-            "/etc/resolv.conf"
-        );
+        let kinds: Vec<_> = linux
+            .namespaces()
+            .iter()
+            .flatten()
+            .map(|namespace| namespace.typ().to_string())
+            .collect();
+        assert_eq!(kinds, ["pid", "mount", "cgroup"]);
     }
 
     #[test]
-    fn sources_outside_of_the_shared_folders_are_refused() {
-        for source in [
-            "/etc",
-            "relative",
-            "/run/kata-containers/sandbox/../../x",
-            "/",
-        ] {
+    fn mounts_that_no_container_gets_are_refused() {
+        let mut spec = spec();
+        spec.Mounts.push(oci::Mount {
+            destination: "/x".to_owned(),
+            type_: "overlay".to_owned(),
+            options: vec!["lowerdir=/".to_owned()],
+            ..oci::Mount::default()
+        });
+        assert!(matches!(convert(&spec), Err(AgentError::MountType { .. })));
+    }
+
+    #[test]
+    fn mounts_do_not_spread_into_the_guest() {
+        for (propagation, good) in [("shared", false), ("rshared", false), ("rslave", true)] {
             let mut spec = spec();
-            let mut mount = oci::Mount::new();
-            mount.destination = "/x".to_owned();
-            mount.source = source.to_owned();
-            mount.options = vec!["rbind".to_owned()];
-            spec.Mounts.push(mount);
-            assert!(
-                matches!(
-                    runtime_spec(&spec, &parts()),
-                    Err(AgentError::Request { .. })
-                ),
-                "{source}"
-            );
+            spec.Linux.as_mut().unwrap().RootfsPropagation = propagation.to_owned();
+            assert_eq!(convert(&spec).is_ok(), good, "{propagation}");
+        }
+    }
+
+    #[test]
+    fn the_image_fills_only_what_the_request_leaves_empty() {
+        let image = ImageConfig {
+            entrypoint: vec!["/bin/app".to_owned()],
+            cmd: vec!["serve".to_owned()],
+            env: vec!["FROM=image".to_owned()],
+            working_dir: "/srv".to_owned(),
+            user: "1000:1001".to_owned(),
+            ..ImageConfig::default()
+        };
+        let mut empty = spec();
+        empty.Process = Some(oci::Process::new()).into();
+        fill_from_image(&mut empty, &image).unwrap();
+        assert_eq!(empty.Process.Args, ["/bin/app", "serve"]);
+        assert_eq!(empty.Process.Env, ["FROM=image"]);
+        assert_eq!(empty.Process.Cwd, "/srv");
+        assert_eq!(
+            (empty.Process.User.UID, empty.Process.User.GID),
+            (1000, 1001)
+        );
+
+        let mut full = spec();
+        let process = full.Process.as_mut().unwrap();
+        process.Cwd = "/".to_owned();
+        process.User = Some(oci::User::new()).into();
+        let before = full.clone();
+        fill_from_image(&mut full, &image).unwrap();
+        assert_eq!(full, before);
+    }
+
+    #[test]
+    fn users_of_an_image_are_numbers() {
+        assert_eq!(image_user("").unwrap().UID, 0);
+        assert_eq!(image_user("7").unwrap().GID, 0);
+        for text in ["web", "1000:web", ":", "-1", "4294967296"] {
+            assert!(image_user(text).is_err(), "{text}");
         }
     }
 
@@ -332,10 +372,10 @@ mod tests {
     fn a_joined_namespace_and_a_seccomp_profile_are_refused() {
         let mut joined = spec();
         joined.Linux.as_mut().unwrap().Namespaces[0].Path = "/proc/1/ns/pid".to_owned();
-        assert!(runtime_spec(&joined, &parts()).is_err());
+        assert!(convert(&joined).is_err());
         let mut profile = spec();
         profile.Linux.as_mut().unwrap().Seccomp = Some(oci::LinuxSeccomp::new()).into();
-        assert!(runtime_spec(&profile, &parts()).is_err());
+        assert!(convert(&profile).is_err());
     }
 
     #[test]

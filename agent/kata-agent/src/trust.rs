@@ -65,7 +65,7 @@ impl Trust {
     }
 }
 
-/// Fails unless the report's HOST_DATA is the digest of the document on the disk.
+/// Fails unless the report's `HOST_DATA` is the digest of the document on the disk.
 async fn check_host_data(attester: &dyn Attester, initdata: Option<&Initdata>) -> Result<()> {
     let expected = attester.host_data().await?;
     match initdata {
