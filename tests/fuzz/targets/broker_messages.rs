@@ -1,0 +1,31 @@
+//! Reads the messages between guest and key broker.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use redoubt_kbs_protocol::{
+    AttestRequest, AttestResponse, AuthRequest, Challenge, ErrorBody, canonical_json,
+};
+
+fuzz_target!(|data: &[u8]| {
+    let _ = AuthRequest::parse(data);
+    if let Ok(challenge) = Challenge::parse(data) {
+        let _ = challenge.hash_algorithm();
+    }
+    if let Ok(request) = AttestRequest::parse(data) {
+        let bytes = serde_json::to_vec(&request).expect("a request is JSON");
+        assert_eq!(AttestRequest::parse(&bytes).ok(), Some(request));
+    }
+    let _ = AttestResponse::parse(data);
+    if let Some(error) = ErrorBody::parse(data) {
+        let _ = (error.kind().is_about_session(), error.short_detail());
+    }
+    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(data)
+        && let Ok(text) = canonical_json(&value)
+    {
+        // What both sides hash must mean the same, and have one form only.
+        let again: serde_json::Value = serde_json::from_str(&text).expect("canonical JSON is JSON");
+        assert_eq!(again, value);
+        assert_eq!(canonical_json(&again).ok(), Some(text));
+    }
+});

@@ -1,0 +1,11 @@
+//! Reads the initdata annotation of a pod.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = redoubt_initdata::Initdata::from_annotation(text);
+    }
+});
