@@ -8,7 +8,7 @@ use ttrpc::Code;
 use crate::process_state::BadTransition;
 
 /// The longest message sent to containerd, in bytes.
-const MAX_MESSAGE_BYTES: usize = 4096;
+const MAX_MESSAGE_BYTES: usize = 640;
 
 /// One way in which a request of containerd fails.
 #[derive(Debug, thiserror::Error, displaydoc::Display)]
@@ -284,16 +284,21 @@ fn carries_code(message: &str) -> bool {
     message.starts_with("[RDT-")
 }
 
-fn cut(mut line: String) -> String {
-    if line.len() > MAX_MESSAGE_BYTES {
-        let mut end = MAX_MESSAGE_BYTES - '…'.len_utf8();
-        while !line.is_char_boundary(end) {
-            end -= 1;
-        }
-        line.truncate(end);
-        line.push('…');
+/// Bounds a line. Its end is cut, but for the hint that may follow.
+pub(crate) fn cut(line: String) -> String {
+    if line.len() <= MAX_MESSAGE_BYTES {
+        return line;
     }
-    line
+    let hint = line
+        .rfind(" (hint: ")
+        .and_then(|start| line.get(start..))
+        .filter(|hint| hint.len() < MAX_MESSAGE_BYTES / 2)
+        .unwrap_or_default();
+    let mut end = MAX_MESSAGE_BYTES - hint.len() - '…'.len_utf8();
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…{hint}", line.get(..end).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -334,6 +339,13 @@ mod tests {
         let line = agent(&"ü".repeat(9000), Code::INTERNAL).one_line();
         assert!(line.len() <= MAX_MESSAGE_BYTES);
         assert!(line.ends_with('…'));
+    }
+
+    #[test]
+    fn a_cut_message_keeps_its_hint() {
+        let line = cut(format!("[RDT-VMM-019] {} (hint: raise it)", "ü".repeat(900)));
+        assert!(line.len() <= MAX_MESSAGE_BYTES);
+        assert!(line.ends_with("ü… (hint: raise it)"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use redoubt_errors::{ErrorCode, OneLine, UserError};
 
 use crate::cli::{CliError, Flags};
-use crate::error::ShimError;
+use crate::error::{ShimError, cut};
 
 /// File in the bundle with the server's address; containerd 1.6 reads it after a restart.
 pub const ADDRESS_FILE: &str = "address";
@@ -110,11 +110,12 @@ pub fn last_line(error: &anyhow::Error) -> String {
             .downcast_ref::<E>()
             .map(|error| OneLine(error).to_string())
     }
-    error
+    let line = error
         .downcast_ref::<ShimError>()
         .map(ShimError::one_line)
         .or_else(|| known::<CommandError>(error))
         .or_else(|| known::<CliError>(error))
         .or_else(|| known::<redoubt_sandbox::SandboxError>(error))
-        .unwrap_or_else(|| redoubt_errors::flatten(&format!("{error:#}")))
+        .unwrap_or_else(|| redoubt_errors::flatten(&format!("{error:#}")));
+    cut(line)
 }
