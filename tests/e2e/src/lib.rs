@@ -2,12 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use redoubt_lab::{
@@ -24,6 +26,15 @@ pub const KEY_ID: &str = "kbs:///default/key/sample";
 
 const KEY_PATH: &str = "default/key/sample";
 
+/// Waits until no other test has a lab: what a pod leaves behind is looked for on the whole
+/// machine, so that two at a time would blame each other.
+fn take_turn() -> Result<Flock<File>> {
+    let folder = File::open("/var/tmp")?;
+    Flock::lock(folder, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .context("cannot lock /var/tmp")
+}
+
 /// A lab with the sample image in its registry and the key at its broker.
 #[derive(Debug)]
 pub struct Fixture {
@@ -34,6 +45,8 @@ pub struct Fixture {
     /// The key's file at the broker.
     pub key_file: PathBuf,
     before: Leftovers,
+    // Dropped last: the next lab of this machine waits for the end of this one.
+    _turn: Flock<File>,
 }
 
 impl Fixture {
@@ -42,6 +55,7 @@ impl Fixture {
         let description = std::env::var("REDOUBT_LAB")
             .context("REDOUBT_LAB is not set: run these tests with `cargo xtask test`")?;
         let description: LabDescription = serde_json::from_str(&description)?;
+        let turn = take_turn()?;
         let lab = Lab::start(description.binaries, description.guest, &description.parts)?;
         let key: Vec<u8> = (0..32_u8)
             .map(|byte| byte.wrapping_mul(7).wrapping_add(3))
@@ -54,6 +68,7 @@ impl Fixture {
             image,
             key_file,
             before,
+            _turn: turn,
         })
     }
 
@@ -80,7 +95,7 @@ impl Fixture {
 
     /// Prepares a scenario under a name of its own.
     pub fn prepare(&self, options: &ScenarioOptions) -> Result<Scenario> {
-        Scenario::prepare(&self.lab, &format!("pod-{}", self.lab.unique()), options)
+        Scenario::prepare(&self.lab, &self.lab.pod_name(), options)
     }
 
     /// Starts a pod.
