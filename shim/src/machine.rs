@@ -23,6 +23,8 @@ pub struct LaunchOrder {
     pub request: SandboxRequest,
     /// The pod's network namespace.
     pub netns: Option<PathBuf>,
+    /// The container's control group on the host, as the specification has it.
+    pub cgroups_path: String,
     /// containerd's options for this runtime.
     pub options: RuntimeOptions,
     /// When containerd asked for it.
@@ -113,6 +115,7 @@ impl Launcher for QemuLauncher {
         let LaunchOrder {
             request,
             netns,
+            cgroups_path,
             options,
             started,
         } = order;
@@ -123,6 +126,7 @@ impl Launcher for QemuLauncher {
         let create_timeout = Duration::from_millis(plan.agent.create_container_timeout_ms);
         let debug = plan.shim.debug;
         let request = LaunchRequest {
+            cgroups_path,
             started,
             ..LaunchRequest::new(plan, netns)
         };

@@ -14,7 +14,10 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 /// How much of the console an error message quotes.
 const QUOTED_LINES: usize = 6;
-const QUOTED_CHARS: usize = 800;
+const QUOTED_CHARS: usize = 320;
+
+/// How much of the kernel's own words a panic keeps, in characters.
+const PANIC_CHARS: usize = 160;
 
 /// What one line of the console says about the boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +123,8 @@ fn read_line(line: &[u8]) -> Option<ConsoleEvent> {
             .split_once(PANIC)
             .map(|(_, reason)| reason.trim())
             .unwrap_or_default();
-        return Some(ConsoleEvent::KernelPanic(redoubt_errors::flatten(reason)));
+        let reason: String = reason.chars().take(PANIC_CHARS).collect();
+        return Some(ConsoleEvent::KernelPanic(redoubt_errors::flatten(&reason)));
     }
     if contains(line, "BdsDxe: No bootable option") {
         return Some(ConsoleEvent::NothingToBoot);

@@ -49,6 +49,14 @@ pub enum SandboxError {
         #[source]
         source: io::Error,
     },
+    /// cannot put the sandbox's processes into control group {path}
+    Cgroup {
+        /// The group.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
     /// cannot open network namespace {path}
     NetworkNamespace {
         /// The namespace's path.
@@ -210,6 +218,7 @@ impl UserError for SandboxError {
             Self::SimulationNeedsDaemon => "RDT-VMM-024",
             Self::CannotRun { .. } => "RDT-VMM-025",
             Self::IdBlock(_) => "RDT-VMM-026",
+            Self::Cgroup { .. } => "RDT-VMM-027",
         })
     }
 
@@ -228,6 +237,9 @@ impl UserError for SandboxError {
                 "modprobe vhost_net, or set hypervisor.qemu.disable_vhost_net = true"
             }
             Self::Network(error) => return error.hint(),
+            Self::Cgroup { .. } => {
+                "with runtime.sandbox_cgroup_only = false the sandbox runs without a control group of its own"
+            }
             Self::SimulationNeedsDaemon => {
                 "set hypervisor.qemu.vhost_user_vsock to the path of vhost-device-vsock"
             }

@@ -17,6 +17,7 @@ use tokio::net::unix::pipe;
 use ttrpc::asynchronous::Client;
 
 use crate::boot::Boot;
+use crate::cgroup::{self, Cgroups};
 use crate::console::Console;
 use crate::error::SandboxError;
 use crate::id::SandboxId;
@@ -103,8 +104,9 @@ async fn build(
         ),
         None => None,
     };
+    let cgroups = make_cgroups(&mut resources.dir, request)?;
     let (namespace, pod) = join_network(&mut resources.dir, request).await?;
-    let (vsock, ports) = open_vsock(resources, plan, &mut fds).await?;
+    let (vsock, ports) = open_vsock(resources, plan, cgroups.clone(), &mut fds).await?;
     if let Some(simulation) = &simulation {
         if resources.daemon.is_none() {
             // On the kernel's vsock every guest of the host could ask for this one's reports.
@@ -135,6 +137,7 @@ async fn build(
         args: plan.qemu_args(&launch_resources),
         network: namespace,
         fds: fds.0,
+        cgroups,
     })
     .await?;
     let qemu_process = qemu.identity();
@@ -173,6 +176,25 @@ impl InheritedFds {
         let number = self.0.last().map_or(FIRST_FD, |(number, _)| number + 1);
         self.0.push((number, fd));
         number
+    }
+}
+
+/// Makes the control groups of the sandbox's processes, after writing them down.
+fn make_cgroups(dir: &mut StateDir, request: &LaunchRequest) -> Result<Cgroups, SandboxError> {
+    let required = request.plan.shim.sandbox_cgroup_only;
+    let located = Cgroups::locate(&request.cgroups_path, &request.plan.sandbox_id, required);
+    let cgroups = match located {
+        Ok(cgroups) => cgroups,
+        Err(error) => {
+            return cgroup::judge(required, Err(error)).map(|()| Cgroups::default());
+        }
+    };
+    let missing = cgroups.missing();
+    dir.update(|state| state.cgroups = missing)?;
+    match cgroups.create() {
+        Ok(()) => Ok(cgroups),
+        // Those that were made are removed with the rest; none of them is used.
+        Err(error) => cgroups.judge(Err(error)).map(|()| Cgroups::default()),
     }
 }
 
@@ -217,6 +239,7 @@ async fn join_network(
 async fn open_vsock(
     resources: &mut Resources,
     plan: &LaunchPlan,
+    cgroups: Cgroups,
     fds: &mut InheritedFds,
 ) -> Result<(VsockResource, GuestPorts), SandboxError> {
     match &plan.vsock {
@@ -229,7 +252,7 @@ async fn open_vsock(
             ))
         }
         VsockPlan::VhostUser { daemon } => {
-            let daemon = vsock::start_daemon(&mut resources.dir, daemon).await?;
+            let daemon = vsock::start_daemon(&mut resources.dir, daemon, cgroups).await?;
             resources.daemon = Some(daemon);
             let socket = resources.dir.file(vsock::CONTROL_SOCKET);
             let hybrid = resources.dir.file(vsock::HYBRID_SOCKET);

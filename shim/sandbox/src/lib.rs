@@ -9,6 +9,7 @@
 
 mod agent;
 mod boot;
+mod cgroup;
 mod cleanup;
 mod console;
 mod error;

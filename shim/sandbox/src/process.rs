@@ -17,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::cgroup::Cgroups;
 use crate::error::SandboxError;
 use crate::sandbox::VmExit;
 use crate::sys::{ChildNetwork, prepare_child};
@@ -25,7 +26,7 @@ use crate::sys::{ChildNetwork, prepare_child};
 const STDERR_KEPT: usize = 4096;
 
 /// How much of it an error message quotes, in characters.
-const STDERR_QUOTED: usize = 800;
+const STDERR_QUOTED: usize = 320;
 
 /// How long a killed process may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,6 +55,12 @@ impl ProcessRef {
         // The number cannot change hands any more while the descriptor is open and the
         // process unreaped; a start time read now is the one of the descriptor's process.
         (Self::of(self.pid).ok()? == self).then_some(pidfd)
+    }
+
+    /// True while the process exists and runs.
+    pub(crate) fn is_alive(self) -> bool {
+        self.open()
+            .is_some_and(|pidfd| !wait_pidfd(&pidfd, Duration::ZERO))
     }
 
     /// Waits for the end of the process, unless it is this one.
@@ -148,6 +155,8 @@ pub(crate) struct ChildSpec {
     pub(crate) network: ChildNetwork,
     /// Descriptors to inherit and their numbers in the child.
     pub(crate) fds: Vec<(RawFd, OwnedFd)>,
+    /// Its control groups.
+    pub(crate) cgroups: Cgroups,
 }
 
 /// A running child process.
@@ -169,6 +178,7 @@ impl ChildProcess {
             program: program.clone(),
             source,
         };
+        let cgroups = spec.cgroups.clone();
         let (started_tx, started) = tokio::sync::oneshot::channel();
         let (exit_tx, exit) = watch::channel(None);
         let stderr = Arc::new(Mutex::new(Vec::new()));
@@ -190,11 +200,17 @@ impl ChildProcess {
             .await
             .map_err(|_| failed(io::Error::other("the starting thread ended")))?
             .map_err(failed)?;
-        Ok(Self {
+        let child = Self {
             identity,
             exit,
             stderr,
-        })
+        };
+        // A child that has ended already is in no group, and its end tells more.
+        let joined = cgroups.add(identity.pid);
+        if child.try_exit().is_none() {
+            cgroups.judge(joined)?;
+        }
+        Ok(child)
     }
 
     /// Which process this is.
@@ -303,8 +319,9 @@ fn start(spec: ChildSpec) -> io::Result<(Child, ProcessRef)> {
             child_fd,
         })
         .collect();
+    // Before the mappings, which may give the numbers of its descriptors to others.
+    prepare_child(&mut command, spec.network, spec.cgroups.entrances());
     command.fd_mappings(mappings).map_err(io::Error::other)?;
-    prepare_child(&mut command, spec.network);
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     let identity = ProcessRef::of(pid)?;
@@ -377,20 +394,13 @@ fn read_some(stderr: &mut impl Read, kept: &Mutex<Vec<u8>>) -> bool {
 mod tests {
     use super::*;
 
-    impl ProcessRef {
-        /// True while the process exists and runs.
-        pub(crate) fn is_alive(self) -> bool {
-            self.open()
-                .is_some_and(|pidfd| !wait_pidfd(&pidfd, Duration::ZERO))
-        }
-    }
-
     fn spec(script: &str) -> ChildSpec {
         ChildSpec {
             program: "/bin/sh".into(),
             args: vec!["-c".into(), script.into()],
             network: ChildNetwork::Inherited,
             fds: Vec::new(),
+            cgroups: Cgroups::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use crate::cgroup;
 use crate::error::SandboxError;
 use crate::network;
 use crate::process::ChildProcess;
@@ -62,8 +63,10 @@ impl Resources {
                 .map_err(SandboxError::from),
             None => Ok(()),
         };
+        let cgroups = cgroup::remove(&state.cgroups).await;
         qemu.and(daemon)
             .and(network)
+            .and(cgroups)
             .and_then(|()| self.dir.remove())?;
         *released = true;
         Ok(())

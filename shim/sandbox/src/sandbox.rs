@@ -29,6 +29,9 @@ pub struct LaunchRequest {
     pub plan: LaunchPlan,
     /// The pod's network namespace; without one the sandbox gets no network.
     pub netns: Option<PathBuf>,
+    /// The control group of the sandbox's first container (`linux.cgroupsPath` of the OCI
+    /// specification); the sandbox's own is made beside it.
+    pub cgroups_path: String,
     /// Folder of all state directories, [`DEFAULT_STATE_ROOT`] outside tests.
     pub state_root: PathBuf,
     /// When the request came in: the moment that the trail's times count from.
@@ -41,6 +44,7 @@ impl LaunchRequest {
         Self {
             plan,
             netns,
+            cgroups_path: String::new(),
             state_root: DEFAULT_STATE_ROOT.into(),
             started: Instant::now(),
         }

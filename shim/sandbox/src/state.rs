@@ -96,6 +96,8 @@ pub(crate) struct State {
     pub(crate) processes: Vec<ProcessRecord>,
     /// Tap devices in the pod's network namespace.
     pub(crate) taps: Vec<TapRecord>,
+    /// Folders of control groups, those above first.
+    pub(crate) cgroups: Vec<PathBuf>,
 }
 
 impl State {
@@ -108,6 +110,7 @@ impl State {
             netns: None,
             processes: Vec::new(),
             taps: Vec::new(),
+            cgroups: Vec::new(),
         }
     }
 
@@ -151,25 +154,26 @@ impl StateDir {
                 source,
             }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(root)
-            .map_err(failed("create directory", root))?;
         let path = root.join(id.as_str());
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|source| {
-                if source.kind() == io::ErrorKind::AlreadyExists {
-                    SandboxError::AlreadyExists {
-                        id: id.to_string(),
-                        path: path.clone(),
-                    }
-                } else {
-                    failed("create directory", &path)(source)
+        let create = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+            DirBuilder::new().mode(0o700).create(&path)
+        };
+        // The last sandbox of another shim takes the empty root away with it.
+        let retry = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => create(),
+            _ => Err(error),
+        };
+        create().or_else(retry).or_else(retry).map_err(|source| {
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                SandboxError::AlreadyExists {
+                    id: id.to_string(),
+                    path: path.clone(),
                 }
-            })?;
+            } else {
+                failed("create directory", &path)(source)
+            }
+        })?;
         let dir = Self {
             path,
             state: State::new(id),
@@ -289,17 +293,24 @@ pub(crate) fn read_state(dir: &Path) -> Result<Option<State>, SandboxError> {
         .map_err(|reason| SandboxError::StateFormat { path, reason })
 }
 
-/// Removes a state directory; one that is gone already is fine.
+/// Removes a state directory, and the one above it with its last one; one that is gone
+/// already is fine.
 pub(crate) fn remove_dir(dir: &Path) -> Result<(), SandboxError> {
     match fs::remove_dir_all(dir) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(SandboxError::State {
-            action: "remove",
-            path: dir.to_owned(),
-            source,
-        }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(SandboxError::State {
+                action: "remove",
+                path: dir.to_owned(),
+                source,
+            });
+        }
+        _ => {}
     }
+    if let Some(root) = dir.parent() {
+        // Fails, as it should, while there are others.
+        let _ = fs::remove_dir(root);
+    }
+    Ok(())
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -350,6 +361,19 @@ mod tests {
         let _first = StateDir::create(root.path(), &id()).unwrap();
         let error = StateDir::create(root.path(), &id()).unwrap_err();
         assert!(matches!(error, SandboxError::AlreadyExists { .. }));
+    }
+
+    #[test]
+    fn the_root_goes_with_its_last_sandbox() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().join("sbs");
+        let first = StateDir::create(&root, &id()).unwrap();
+        let second = StateDir::create(&root, &SandboxId::new("s2").unwrap()).unwrap();
+        first.remove().unwrap();
+        assert!(second.path().is_dir());
+        second.remove().unwrap();
+        assert!(!root.exists());
+        StateDir::create(&root, &id()).unwrap();
     }
 
     #[test]

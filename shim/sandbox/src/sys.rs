@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use crate::cgroup;
+
 use nix::libc::{c_int, ifreq};
 
 /// `KVM_GET_API_VERSION` has answered 12 since Linux 2.6.22.
@@ -131,8 +133,14 @@ pub(crate) enum ChildNetwork {
     Fresh,
 }
 
-/// Makes a child die with the thread that starts it, and moves it into a network namespace.
-pub(crate) fn prepare_child(command: &mut Command, network: ChildNetwork) {
+/// Writes a few bytes with one system call; for a forked child, which may do little else.
+pub(crate) fn write_to(file: &File, bytes: &[u8]) {
+    let _ = nix::unistd::write(file, bytes);
+}
+
+/// Makes a child die with the thread that starts it, and moves it into control groups and a
+/// network namespace.
+pub(crate) fn prepare_child(command: &mut Command, network: ChildNetwork, cgroups: Vec<File>) {
     let parent = nix::unistd::getpid();
     let hook = move || {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
@@ -140,6 +148,7 @@ pub(crate) fn prepare_child(command: &mut Command, network: ChildNetwork) {
             // The parent died before the signal was armed.
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
+        cgroup::join(&cgroups);
         match &network {
             ChildNetwork::Inherited => {}
             ChildNetwork::Joined(fd) => {

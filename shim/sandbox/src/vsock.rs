@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 use tokio_vsock::{VsockAddr, VsockStream};
 
+use crate::cgroup::Cgroups;
 use crate::error::SandboxError;
 use crate::process::{ChildProcess, ChildSpec};
 use crate::state::{Role, StateDir};
@@ -132,6 +133,7 @@ fn random_cid() -> io::Result<u32> {
 pub(crate) async fn start_daemon(
     dir: &mut StateDir,
     program: &Path,
+    cgroups: Cgroups,
 ) -> Result<ChildProcess, SandboxError> {
     dir.expect_process(Role::VsockDaemon, program)?;
     let control = dir.file(CONTROL_SOCKET);
@@ -144,6 +146,7 @@ pub(crate) async fn start_daemon(
         args: vec!["--vm".into(), vm],
         network: ChildNetwork::Inherited,
         fds: Vec::new(),
+        cgroups,
     })
     .await?;
     dir.process_started(Role::VsockDaemon, child.identity())?;

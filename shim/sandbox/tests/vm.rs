@@ -455,12 +455,19 @@ async fn a_killed_shim_leaves_what_cleanup_removes() {
         tokio::time::sleep(Duration::from_millis(after_ms)).await;
         shim.kill().unwrap();
         shim.wait().unwrap();
-        let report = cleanup_from_disk(&state_dir).await.unwrap();
+        let report = cleanup_from_disk(&state_dir, Some(std::process::id()))
+            .await
+            .unwrap();
         assert!(report.found);
         lab.assert_clean();
         println!("killed after {after_ms} ms: {report:?}");
         pod.assert_untouched();
-        assert!(!cleanup_from_disk(&state_dir).await.unwrap().found);
+        assert!(
+            !cleanup_from_disk(&state_dir, Some(std::process::id()))
+                .await
+                .unwrap()
+                .found
+        );
         complete += 1;
     }
     assert_eq!(complete, 10);

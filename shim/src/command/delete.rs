@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use containerd_shim_protos::api::DeleteResponse;
@@ -20,13 +20,16 @@ use crate::events::timestamp;
 /// Status of a task whose shim is gone: as if killed by SIGKILL.
 const KILLED: u32 = 128 + 9;
 
+/// How long a killed server may take to be gone.
+const SERVER_END: Duration = Duration::from_secs(2);
+
 /// Cleans up and prints the response for containerd.
 ///
 /// Every step is tried, whatever became of the others; the first failure is reported.
 pub async fn run(flags: &Flags) -> Result<()> {
     let bundle = bundle_of(flags)?;
     kill_server(&bundle, &flags.id);
-    let cleaned = clean_up(&flags.id).await;
+    let cleaned = clean_up(&bundle, &flags.id).await;
     unmount_rootfs(&bundle);
     remove_socket(&bundle);
     cleaned?;
@@ -45,9 +48,11 @@ pub async fn run(flags: &Flags) -> Result<()> {
 }
 
 /// Removes the sandbox of this id. A member of a pod has none and leaves the pod's alone.
-async fn clean_up(id: &str) -> Result<()> {
+async fn clean_up(bundle: &Path, id: &str) -> Result<()> {
     let id = SandboxId::new(id)?;
-    let report = cleanup_from_disk(&Path::new(DEFAULT_STATE_ROOT).join(id.as_str())).await?;
+    let server = read_small(&bundle.join(PID_FILE)).and_then(|text| text.trim().parse().ok());
+    let dir = Path::new(DEFAULT_STATE_ROOT).join(id.as_str());
+    let report = cleanup_from_disk(&dir, server).await?;
     if report.found {
         report_to_stderr(&format!("removed sandbox {id}, killed {:?}", report.killed));
     }
@@ -65,6 +70,11 @@ fn kill_server(bundle: &Path, id: &str) {
     };
     if let Err(error) = kill_process(pid, Signal::KILL) {
         report_to_stderr(&format!("cannot kill the shim: {error}"));
+    }
+    // Until it is gone it creates things and takes connections.
+    let start = Instant::now();
+    while is_server(pid, id) && start.elapsed() < SERVER_END {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -77,7 +77,9 @@ async fn wait_for_the_end(core: &Core) -> Result<()> {
 
 /// Removes what a cancelled launch or a failed stop has left.
 async fn sweep(id: &str) {
-    match cleanup_from_disk(&Path::new(DEFAULT_STATE_ROOT).join(id)).await {
+    let dir = Path::new(DEFAULT_STATE_ROOT).join(id);
+    // A create that was refused because the id is taken must not end the one that has it.
+    match cleanup_from_disk(&dir, Some(std::process::id())).await {
         Ok(report) if report.found => tracing::warn!(?report, "cleaned up from disk"),
         Ok(_) => {}
         Err(error) => tracing::error!(%error, "cannot clean up"),

@@ -274,6 +274,13 @@ impl Spec {
             .filter(|value| !value.is_empty())
     }
 
+    /// The path of the control group; empty where the specification names none.
+    pub fn cgroups_path(&self) -> &str {
+        self.linux
+            .as_ref()
+            .map_or("", |linux| linux.cgroups_path.as_str())
+    }
+
     /// The path of the network namespace, where containerd made one.
     pub fn network_namespace(&self) -> Option<&str> {
         let linux = self.linux.as_ref()?;

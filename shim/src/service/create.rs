@@ -118,6 +118,7 @@ impl Core {
         let order = LaunchOrder {
             request,
             netns: draft.spec.network_namespace().map(PathBuf::from),
+            cgroups_path: draft.spec.cgroups_path().to_owned(),
             options,
             started,
         };

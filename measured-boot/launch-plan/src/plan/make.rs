@@ -268,6 +268,7 @@ fn shim(configuration: &Configuration) -> ShimPlan {
         debug: runtime.enable_debug,
         trail_path: (!trail.as_os_str().is_empty()).then(|| PathBuf::from(trail)),
         disable_new_netns: runtime.disable_new_netns,
+        sandbox_cgroup_only: runtime.sandbox_cgroup_only,
     }
 }
 

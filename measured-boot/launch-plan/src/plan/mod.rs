@@ -199,6 +199,8 @@ pub struct ShimPlan {
     pub trail_path: Option<PathBuf>,
     /// Leave the network namespace alone.
     pub disable_new_netns: bool,
+    /// Refuse to run where the sandbox's processes get no control group of their own.
+    pub sandbox_cgroup_only: bool,
 }
 
 /// Where a value of the plan came from.
