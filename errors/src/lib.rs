@@ -85,7 +85,11 @@ impl ErrorReport {
             message.push_str(&flatten(&cause.to_string()));
             source = cause.source();
         }
-        Self { code: error.code().0.to_owned(), message, hint: error.hint() }
+        Self {
+            code: error.code().0.to_owned(),
+            message,
+            hint: error.hint(),
+        }
     }
 }
 
@@ -94,7 +98,9 @@ impl ErrorReport {
 /// Text from a guest, a registry or a broker may end in an error message; it
 /// must not be able to move the cursor or start a second line.
 pub fn flatten(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]

@@ -343,7 +343,10 @@ mod tests {
 
     #[test]
     fn a_cut_message_keeps_its_hint() {
-        let line = cut(format!("[RDT-VMM-019] {} (hint: raise it)", "ü".repeat(900)));
+        let line = cut(format!(
+            "[RDT-VMM-019] {} (hint: raise it)",
+            "ü".repeat(900)
+        ));
         assert!(line.len() <= MAX_MESSAGE_BYTES);
         assert!(line.ends_with("ü… (hint: raise it)"));
     }

@@ -222,6 +222,9 @@ fn a_guest_without_initdata_denies_everything() -> Result<()> {
     let mut options = fixture.working();
     options.initdata = InitdataChoice::None;
     let outcome = fixture.expect_failure(&options, "RDT-POL-001")?;
-    ensure!(outcome.stderr.contains("no initdata"), "the line does not say what is missing");
+    ensure!(
+        outcome.stderr.contains("no initdata"),
+        "the line does not say what is missing"
+    );
     Ok(())
 }
