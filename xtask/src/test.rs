@@ -33,7 +33,6 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
     let tools = setup::test_tools(printer, &paths)?;
     if !options.e2e {
         checks(printer, &paths, &tools)?;
-        docs::check(printer, &paths)?;
         printer.step("unit tests");
         let mut nextest = tools.nextest(&paths);
         nextest.args([
@@ -45,6 +44,8 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
             "--locked",
         ]);
         succeed(nextest.args(&options.filters), "unit tests")?;
+        // The unit tests have built the command whose help the pages show.
+        docs::check(printer, &paths)?;
     }
     if !options.fast {
         guest::run(printer)?;
