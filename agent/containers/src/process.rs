@@ -69,11 +69,18 @@ impl Process {
     }
 }
 
-/// Whether a `/proc/<pid>/status` text names a handler for a signal.
+/// Whether a `/proc/<pid>/status` text shows that the process notices a signal: it has a
+/// handler, or it blocks the signal, as programs do that wait for signals one by one.
 fn catches(status: &str, signal: i32) -> bool {
+    ["SigCgt:", "SigBlk:"]
+        .iter()
+        .any(|mask| holds(status, mask, signal))
+}
+
+fn holds(status: &str, name: &str, signal: i32) -> bool {
     let mask = status
         .lines()
-        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .find_map(|line| line.strip_prefix(name))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     match (mask, u32::try_from(signal - 1)) {
         (Some(mask), Ok(bit)) => mask.checked_shr(bit).is_some_and(|rest| rest & 1 == 1),
@@ -93,6 +100,9 @@ mod tests {
         assert!(!catches(without, libc::SIGTERM));
         assert!(catches(without, libc::SIGHUP));
         assert!(catches("SigCgt:\t8000000000000000\n", 64));
+        let waits = "SigBlk:\t0000000000004000\nSigCgt:\t0000000000000000\n";
+        assert!(catches(waits, libc::SIGTERM));
+        assert!(!catches(waits, libc::SIGINT));
     }
 
     #[test]

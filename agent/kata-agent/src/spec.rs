@@ -17,7 +17,8 @@ const PROPAGATIONS: [&str; 5] = ["", "private", "rprivate", "slave", "rslave"];
 /// Namespaces that a container has of its own whatever the request says: in its own
 /// cgroup namespace a control group mount shows only its own group.
 const ALWAYS_OWN: &str = "cgroup";
-/// Namespaces of the pod, which is the guest.
+/// Namespaces of the pod, which is the guest. IPC and UTS stay each container's own: the
+/// pod's containers share `/dev/shm` by a mount, but no System V or POSIX queues.
 const OF_THE_POD: [&str; 1] = ["network"];
 
 /// Fills in what the image says about its process where the request says nothing.
