@@ -26,15 +26,6 @@ allowed_mount(mount) if {
     mount.source == "/run/kata-containers/sandbox/shm"
 }
 
-# Kernel file systems, and the memory that the containers of the pod share.
-allowed_mount(mount) if {
-    mount.type_ in {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup"}
-}
-
-allowed_mount(mount) if {
-    mount.source == "/run/kata-containers/sandbox/shm"
-}
-
 default CreateSandboxRequest := true
 default DestroySandboxRequest := true
 default StartContainerRequest := true
