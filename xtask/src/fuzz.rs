@@ -152,7 +152,8 @@ fn run_target(paths: &Paths, target: &str, seconds: u32) -> Result<Outcome> {
             .with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(folder)
     };
-    let (corpus, findings, scratch) = (folder("corpus")?, folder("findings")?, folder("scratch")?);
+    let (corpus, findings) = (folder("corpus")?, folder("findings")?);
+    let scratch = scratch(paths)?;
     let log = paths.fuzz().join("corpus").join(format!("{target}.log"));
     let before = files(&findings)?;
     let status = Command::new(binary(paths, target))
@@ -187,6 +188,20 @@ fn run_target(paths: &Paths, target: &str, seconds: u32) -> Result<Outcome> {
         findings,
         log,
     })
+}
+
+/// A new folder for what targets write: in memory where that is possible, because
+/// unpacking there is ten times as fast.
+fn scratch(paths: &Paths) -> Result<PathBuf> {
+    let memory = PathBuf::from("/dev/shm");
+    let parent = if memory.is_dir() {
+        memory
+    } else {
+        paths.fuzz()
+    };
+    let folder = parent.join(format!("redoubt-fuzz-{}", std::process::id()));
+    fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder)
 }
 
 fn seeds(paths: &Paths, target: &str) -> Vec<PathBuf> {
