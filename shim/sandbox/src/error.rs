@@ -248,7 +248,7 @@ impl UserError for SandboxError {
                 "this host's KVM cannot run the guest: choose another host, or hypervisor.qemu.accelerator = \"tcg\""
             }
             Self::FirmwareRefused { .. } => {
-                "compare the files on the host with those that were measured: redoubt explain"
+                "compare the files on the host with those that were measured: redoubt plan"
             }
             Self::FirmwareBootedNothing { .. } => {
                 "check that the kernel is a bzImage and that default_memory is large enough"

@@ -286,7 +286,7 @@ async fn an_initrd_other_than_the_measured_one_is_refused_by_the_firmware() {
     *initrd.last_mut().unwrap() ^= 1;
     fs::write(lab.path("initrd"), initrd).unwrap();
     let error = lab.refusal(plan).await;
-    insta::assert_snapshot!(OneLine(&error), @"[RDT-VMM-016] the firmware refused kernel, initrd or command line (they differ from the measured ones): it loops without end and has printed nothing; console: (nothing) (hint: compare the files on the host with those that were measured: redoubt explain)");
+    insta::assert_snapshot!(OneLine(&error), @"[RDT-VMM-016] the firmware refused kernel, initrd or command line (they differ from the measured ones): it loops without end and has printed nothing; console: (nothing) (hint: compare the files on the host with those that were measured: redoubt plan)");
 }
 
 #[tokio::test(flavor = "multi_thread")]
