@@ -55,7 +55,8 @@ impl Folder {
         flags: OFlags,
         mode: Mode,
     ) -> io::Result<OwnedFd> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // No `NOFOLLOW`: with `PATH` it would open a link at the end instead of refusing it.
+        let flags = flags | OFlags::CLOEXEC;
         Ok(openat2(&self.0, inside, flags, mode, RESOLVE)?)
     }
 

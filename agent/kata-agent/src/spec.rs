@@ -306,7 +306,7 @@ mod tests {
             .flatten()
             .map(|namespace| namespace.typ().to_string())
             .collect();
-        assert_eq!(kinds, ["pid", "mount", "cgroup"]);
+        assert_eq!(kinds, ["pid", "mnt", "cgroup"]);
     }
 
     #[test]
