@@ -104,15 +104,24 @@ impl<A: PspAddress> SimulatedAttester<A> {
         Self { timeout, ..self }
     }
 
+    /// Connects. A busy host may take longer than the kernel waits for a vsock
+    /// connection: then it is asked again, within the limit of the request.
+    async fn connect(&self) -> Result<A::Stream, AttesterError> {
+        loop {
+            match self.address.connect().await {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                outcome => {
+                    return outcome.map_err(|source| AttesterError::Connect {
+                        address: self.address.to_string(),
+                        source,
+                    });
+                }
+            }
+        }
+    }
+
     async fn request(&self, report_data: &[u8; 64]) -> Result<SnpEvidence, AttesterError> {
-        let mut stream = self
-            .address
-            .connect()
-            .await
-            .map_err(|source| AttesterError::Connect {
-                address: self.address.to_string(),
-                source,
-            })?;
+        let mut stream = self.connect().await?;
         let response = exchange(&mut stream, &ReportRequest::new(*report_data)).await?;
         Ok(ReportResponse::parse(&response)?)
     }
