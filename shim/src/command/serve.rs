@@ -39,11 +39,12 @@ pub async fn run(flags: &Flags) -> Result<()> {
     server.start().await.map_err(CommandError::Server)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
     wait_for_the_end(&core).await?;
-    core.end().await;
-    sweep(&flags.id).await;
+    // First, because `delete` ends a server that still cleans up.
     if let Some(path) = address::path_of(&flags.socket) {
         let _ = fs::remove_file(path);
     }
+    core.end().await;
+    sweep(&flags.id).await;
     let _ = tokio::time::timeout(LAST_WORDS, server.shutdown()).await;
     drop(server);
     drop(core);
