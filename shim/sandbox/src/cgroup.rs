@@ -377,7 +377,10 @@ mod tests {
         }
         let child = ChildProcess::spawn(ChildSpec {
             program: "/bin/sh".into(),
-            args: vec!["-c".into(), "cat /proc/self/cgroup >&2; exec sleep 30".into()],
+            args: vec![
+                "-c".into(),
+                "cat /proc/self/cgroup >&2; exec sleep 30".into(),
+            ],
             network: ChildNetwork::Inherited,
             fds: Vec::new(),
             cgroups: groups.clone(),
