@@ -12,14 +12,20 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::paths::text;
+use crate::printer::Printer;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// What apt says of an index past its date.
+const EXPIRED: &str = "is expired";
 
 /// An apt state below one directory.
 #[derive(Debug)]
 pub(crate) struct PrivateApt {
     dir: PathBuf,
     release: String,
+    /// Whether indexes past their date are taken: a mirror may lag behind.
+    expired_indexes: bool,
 }
 
 impl PrivateApt {
@@ -28,7 +34,11 @@ impl PrivateApt {
     /// Packages that are installed, not just unpacked, need a state of their
     /// own with the machine's release and nothing newer: apt fills every
     /// dependency with the newest version that any listed suite has.
-    pub(crate) fn prepare(dir: &Path, suites: &[&str]) -> Result<Self> {
+    ///
+    /// A mirror that has stopped following a testing suite serves indexes past their date.
+    /// They are signed all the same; they are taken with a remark, because what comes from
+    /// them is measured and recorded by its hash.
+    pub(crate) fn prepare(printer: &Printer, dir: &Path, suites: &[&str]) -> Result<Self> {
         fs::create_dir_all(dir.join("lists/partial"))?;
         fs::create_dir_all(dir.join("cache/archives/partial"))?;
         let archive = system_archive()?;
@@ -37,15 +47,31 @@ impl PrivateApt {
             .map(|suite| format!("deb [signed-by={KEYRING}] {archive} {suite} main\n"))
             .collect();
         fs::write(dir.join("sources.list"), sources.concat())?;
-        let apt = Self {
+        let mut apt = Self {
             dir: dir.to_owned(),
             release: suites.first().copied().unwrap_or_default().to_owned(),
+            expired_indexes: false,
         };
-        run(
-            apt.command("apt-get").arg("update").arg("-qq"),
-            "read the package indexes",
-        )?;
+        let Err(error) = apt.update() else {
+            return Ok(apt);
+        };
+        if !error.to_string().contains(EXPIRED) {
+            return Err(error);
+        }
+        printer.note(&format!(
+            "the mirror's indexes of {} are past their date: signed, but not the newest",
+            suites.join(" and ")
+        ));
+        apt.expired_indexes = true;
+        apt.update()?;
         Ok(apt)
+    }
+
+    fn update(&self) -> Result<()> {
+        run(
+            self.command("apt-get").arg("update").arg("-qq"),
+            "read the package indexes",
+        )
     }
 
     fn command(&self, program: &str) -> Command {
@@ -63,6 +89,11 @@ impl PrivateApt {
         ] {
             command.arg("-o").arg(option);
         }
+        if self.expired_indexes {
+            command.args(["-o", "Acquire::Check-Valid-Until=false"]);
+        }
+        // What apt says is read, above all that an index is expired.
+        command.env("LC_ALL", "C.UTF-8");
         command.env("DEBIAN_FRONTEND", "noninteractive");
         command
     }

@@ -118,7 +118,7 @@ fn install_qemu(printer: &Printer, paths: &Paths, release: &str) -> Result<()> {
     printer.step("installing QEMU 10 or later");
     if release == BACKPORTED {
         let suite = format!("{release}-backports");
-        let apt = PrivateApt::prepare(&paths.apt().join("qemu"), &[release, &suite])?;
+        let apt = PrivateApt::prepare(printer, &paths.apt().join("qemu"), &[release, &suite])?;
         apt.install(&suite, &["qemu-system-x86"])?;
     } else {
         apt::install_from_system(&["qemu-system-x86"])?;
@@ -146,7 +146,11 @@ fn qemu_major() -> Option<u32> {
 
 fn fetch_guest_parts(printer: &Printer, paths: &Paths) -> Result<Prepared> {
     printer.step("fetching firmware and guest kernel (the system's apt sources stay untouched)");
-    let apt = PrivateApt::prepare(&paths.apt().join("guest"), &[KERNEL_SUITE, FIRMWARE_SUITE])?;
+    let apt = PrivateApt::prepare(
+        printer,
+        &paths.apt().join("guest"),
+        &[KERNEL_SUITE, FIRMWARE_SUITE],
+    )?;
     let kernel_package = apt.dependency(KERNEL_SUITE, "linux-image-cloud-amd64", "linux-image-")?;
     let mut packages = Vec::new();
     let mut unpack = |suite: &str, package: &str, folder: &str| -> Result<PathBuf> {
