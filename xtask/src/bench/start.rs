@@ -1,4 +1,4 @@
-//! Benchmarks that print a ratio against a floor measured in the same run.
+//! From `ctr run` to the workload's first byte, over a bare boot of the same guest.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -7,43 +7,20 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, Subcommand};
 use redoubt_firmware::Firmware;
 use redoubt_lab::{GuestFiles, Lab, PodRequest, RunningPod, Scenario, ScenarioOptions};
 use redoubt_launch_digest::KernelHashes;
 
+use super::median;
 use crate::paths::Paths;
 use crate::printer::Printer;
 use crate::{build, demo, guest, setup};
 
-/// Options of the benchmarks.
-#[derive(Debug, Args)]
-pub(crate) struct BenchOptions {
-    #[command(subcommand)]
-    bench: Bench,
-}
-
-#[derive(Debug, Subcommand)]
-enum Bench {
-    /// `ctr run` to the workload's first byte, over a bare QEMU boot of the same guest.
-    Start {
-        /// How many times each side is measured.
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-    },
-}
-
-/// Runs one benchmark.
-pub(crate) fn run(printer: &Printer, options: &BenchOptions) -> Result<()> {
-    match options.bench {
-        Bench::Start { rounds } => start(printer, rounds.max(1)),
-    }
-}
-
 const BARE_CMDLINE: &str = "console=ttyS0 quiet panic=1 reboot=k";
 const BARE_LIMIT: Duration = Duration::from_secs(60);
 
-fn start(printer: &Printer, rounds: usize) -> Result<()> {
+/// Measures both sides `rounds` times.
+pub(super) fn run(printer: &Printer, rounds: usize) -> Result<()> {
     let paths = Paths::find()?;
     let prepared = setup::run(printer)?;
     guest::run(printer)?;
@@ -85,11 +62,6 @@ fn start(printer: &Printer, rounds: usize) -> Result<()> {
         pod.as_secs_f64() / bare.as_secs_f64()
     ));
     Ok(())
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 /// The kernel-hash table for [`BARE_CMDLINE`], in a file, and its address.
