@@ -41,6 +41,14 @@ impl Guid {
         0x890e,
         [0x68, 0xc7, 0x7e, 0x2f, 0xb4, 0x4e],
     );
+    /// Where vCPUs enter a secure VM service module.
+    pub const SVSM_INFO: Self = Self::new(
+        0xa789_a612,
+        0x0597,
+        0x4c4b,
+        0xa49f,
+        [0xcb, 0xb1, 0xfe, 0x9d, 0x1d, 0xdd],
+    );
     /// SEV metadata.
     pub const SEV_METADATA: Self = Self::new(
         0xdc88_6566,
@@ -81,6 +89,7 @@ impl Guid {
             Self::SEV_SECRET => Some("SEV secret"),
             Self::SEV_ES_RESET => Some("SEV-ES reset block"),
             Self::SEV_METADATA => Some("SEV metadata"),
+            Self::SVSM_INFO => Some("SVSM launch offset"),
             Self::TDX_METADATA => Some("TDX metadata"),
             _ => None,
         }

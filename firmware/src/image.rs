@@ -63,6 +63,7 @@ pub struct Firmware {
     kernel_hash_area: Option<GuestArea>,
     secret_area: Option<GuestArea>,
     reset_eip: Option<u32>,
+    svsm_launch_offset: Option<u32>,
     sections: Vec<SevSection>,
 }
 
@@ -85,10 +86,12 @@ impl Firmware {
             Some((at, data)) => sev::parse_sections(bytes, at, u32::from_le_bytes(data))?,
         };
         let reset = footer.data::<4>(bytes, Guid::SEV_ES_RESET)?;
+        let svsm = footer.data::<4>(bytes, Guid::SVSM_INFO)?;
         let firmware = Self {
             kernel_hash_area: hash_area(&footer, bytes, &sections)?,
             secret_area: area(&footer, bytes, Guid::SEV_SECRET)?.map(|(_, area)| area),
             reset_eip: reset.map(|(_, data)| u32::from_le_bytes(data)),
+            svsm_launch_offset: svsm.map(|(_, data)| u32::from_le_bytes(data)),
             image: bytes.to_vec(),
             footer,
             sections,
@@ -145,6 +148,11 @@ impl Firmware {
     /// Where application processors start (CS base and IP in one number).
     pub fn sev_es_reset_eip(&self) -> Option<u32> {
         self.reset_eip
+    }
+
+    /// Where vCPUs enter a secure VM service module, from the image's start; `None` for firmware.
+    pub fn svsm_launch_offset(&self) -> Option<u32> {
+        self.svsm_launch_offset
     }
 
     /// True if the image carries TDX metadata.

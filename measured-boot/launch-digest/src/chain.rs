@@ -1,13 +1,12 @@
 //! The chain of `PAGE_INFO` hashes (AMD 56860, section 8.17.2).
 
+use redoubt_firmware::PAGE_BYTES;
 use sha2::{Digest, Sha384};
 
 use crate::digest::{LAUNCH_DIGEST_LEN, LaunchDigest};
 
 /// Length of `PAGE_INFO` in bytes.
 const PAGE_INFO_LEN: u8 = 0x70;
-/// Length of a guest page in bytes.
-const PAGE_BYTES: u64 = 4096;
 /// Guest physical address at which the firmware of the CPU measures a VMSA.
 const VMSA_GPA: u64 = 0xffff_ffff_f000;
 
@@ -49,16 +48,16 @@ impl Chain {
     /// Pages with contents, starting at `gpa`; `bytes` are whole pages.
     pub(crate) fn normal_pages(&mut self, gpa: u64, bytes: &[u8]) {
         let mut page_gpa = gpa;
-        for page in bytes.chunks(4096) {
+        for page in bytes.chunks(PAGE_BYTES) {
             self.extend(PageKind::Normal, page_gpa, Sha384::digest(page).into());
-            page_gpa += PAGE_BYTES;
+            page_gpa += PAGE_BYTES as u64;
         }
     }
 
     /// Pages without contents of their own, starting at `gpa`.
     pub(crate) fn empty_pages(&mut self, kind: PageKind, gpa: u64, size: u64) {
-        for page in 0..size / PAGE_BYTES {
-            self.extend(kind, gpa + page * PAGE_BYTES, [0; LAUNCH_DIGEST_LEN]);
+        for page_gpa in (gpa..gpa + size).step_by(PAGE_BYTES) {
+            self.extend(kind, page_gpa, [0; LAUNCH_DIGEST_LEN]);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::error::DigestError;
 
 /// Family, model and stepping as CPUID `Fn0000_0001` EAX reports them.
 ///
-/// It is the initial value of RDX in every measured VMSA.
+/// QEMU/KVM puts it into RDX of every measured VMSA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CpuSignature(pub u32);
 
@@ -25,98 +25,64 @@ const ROME: CpuSignature = CpuSignature(signature(23, 49, 0));
 const MILAN: CpuSignature = CpuSignature(signature(25, 1, 1));
 const GENOA: CpuSignature = CpuSignature(signature(25, 17, 0));
 const TURIN: CpuSignature = CpuSignature(signature(26, 0, 0));
+const DHYANA: CpuSignature = CpuSignature(signature(24, 0, 1));
+const OPTERON_G1: CpuSignature = CpuSignature(signature(15, 6, 1));
+const OPTERON_G3: CpuSignature = CpuSignature(signature(16, 2, 3));
+const OPTERON_G4: CpuSignature = CpuSignature(signature(21, 1, 2));
+const OPTERON_G5: CpuSignature = CpuSignature(signature(21, 2, 0));
+const QEMU64: CpuSignature = CpuSignature(signature(15, 107, 1));
 
-/// All EPYC models of QEMU. Versions of a model differ in features, not in signature.
+/// The models of QEMU whose signature is an AMD processor's, and its generic 64-bit models.
+///
+/// Versions of a model differ in features, not in signature. `host` and `max` are missing: their
+/// signature is that of the machine that QEMU runs on.
 pub const CPU_MODELS: &[CpuModel] = &[
-    CpuModel {
-        name: "EPYC",
-        signature: NAPLES,
-    },
-    CpuModel {
-        name: "EPYC-v1",
-        signature: NAPLES,
-    },
-    CpuModel {
-        name: "EPYC-v2",
-        signature: NAPLES,
-    },
-    CpuModel {
-        name: "EPYC-IBPB",
-        signature: NAPLES,
-    },
-    CpuModel {
-        name: "EPYC-v3",
-        signature: NAPLES,
-    },
-    CpuModel {
-        name: "EPYC-v4",
-        signature: NAPLES,
-    },
-    CpuModel {
-        name: "EPYC-v5",
-        signature: NAPLES,
-    },
-    CpuModel {
-        name: "EPYC-Rome",
-        signature: ROME,
-    },
-    CpuModel {
-        name: "EPYC-Rome-v1",
-        signature: ROME,
-    },
-    CpuModel {
-        name: "EPYC-Rome-v2",
-        signature: ROME,
-    },
-    CpuModel {
-        name: "EPYC-Rome-v3",
-        signature: ROME,
-    },
-    CpuModel {
-        name: "EPYC-Rome-v4",
-        signature: ROME,
-    },
-    CpuModel {
-        name: "EPYC-Rome-v5",
-        signature: ROME,
-    },
-    CpuModel {
-        name: "EPYC-Milan",
-        signature: MILAN,
-    },
-    CpuModel {
-        name: "EPYC-Milan-v1",
-        signature: MILAN,
-    },
-    CpuModel {
-        name: "EPYC-Milan-v2",
-        signature: MILAN,
-    },
-    CpuModel {
-        name: "EPYC-Milan-v3",
-        signature: MILAN,
-    },
-    CpuModel {
-        name: "EPYC-Genoa",
-        signature: GENOA,
-    },
-    CpuModel {
-        name: "EPYC-Genoa-v1",
-        signature: GENOA,
-    },
-    CpuModel {
-        name: "EPYC-Genoa-v2",
-        signature: GENOA,
-    },
-    CpuModel {
-        name: "EPYC-Turin",
-        signature: TURIN,
-    },
-    CpuModel {
-        name: "EPYC-Turin-v1",
-        signature: TURIN,
-    },
+    model("EPYC", NAPLES),
+    model("EPYC-v1", NAPLES),
+    model("EPYC-v2", NAPLES),
+    model("EPYC-IBPB", NAPLES),
+    model("EPYC-v3", NAPLES),
+    model("EPYC-v4", NAPLES),
+    model("EPYC-v5", NAPLES),
+    model("EPYC-Rome", ROME),
+    model("EPYC-Rome-v1", ROME),
+    model("EPYC-Rome-v2", ROME),
+    model("EPYC-Rome-v3", ROME),
+    model("EPYC-Rome-v4", ROME),
+    model("EPYC-Rome-v5", ROME),
+    model("EPYC-Milan", MILAN),
+    model("EPYC-Milan-v1", MILAN),
+    model("EPYC-Milan-v2", MILAN),
+    model("EPYC-Milan-v3", MILAN),
+    model("EPYC-Genoa", GENOA),
+    model("EPYC-Genoa-v1", GENOA),
+    model("EPYC-Genoa-v2", GENOA),
+    model("EPYC-Turin", TURIN),
+    model("EPYC-Turin-v1", TURIN),
+    model("Dhyana", DHYANA),
+    model("Dhyana-v1", DHYANA),
+    model("Dhyana-v2", DHYANA),
+    model("Opteron_G1", OPTERON_G1),
+    model("Opteron_G1-v1", OPTERON_G1),
+    model("Opteron_G2", OPTERON_G1),
+    model("Opteron_G2-v1", OPTERON_G1),
+    model("kvm64", OPTERON_G1),
+    model("kvm64-v1", OPTERON_G1),
+    model("Opteron_G3", OPTERON_G3),
+    model("Opteron_G3-v1", OPTERON_G3),
+    model("phenom", OPTERON_G3),
+    model("phenom-v1", OPTERON_G3),
+    model("Opteron_G4", OPTERON_G4),
+    model("Opteron_G4-v1", OPTERON_G4),
+    model("Opteron_G5", OPTERON_G5),
+    model("Opteron_G5-v1", OPTERON_G5),
+    model("qemu64", QEMU64),
+    model("qemu64-v1", QEMU64),
 ];
+
+const fn model(name: &'static str, signature: CpuSignature) -> CpuModel {
+    CpuModel { name, signature }
+}
 
 impl CpuSignature {
     /// The signature of a family, model and stepping, extended parts included.

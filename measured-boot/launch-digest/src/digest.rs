@@ -15,9 +15,12 @@ pub const LAUNCH_DIGEST_LEN: usize = 48;
 #[serde(try_from = "String", into = "String")]
 pub struct LaunchDigest(pub [u8; LAUNCH_DIGEST_LEN]);
 
-/// not a launch digest: expected 96 hexadecimal digits
+/// not a launch digest: expected {digits} hexadecimal digits
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, displaydoc::Display)]
-pub struct ParseDigestError;
+pub struct ParseDigestError {
+    /// How many digits such a digest has.
+    pub digits: usize,
+}
 
 impl LaunchDigest {
     /// The digest's bytes, as they stand in a report.
@@ -43,7 +46,9 @@ impl FromStr for LaunchDigest {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut bytes = [0; LAUNCH_DIGEST_LEN];
-        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| ParseDigestError)?;
+        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| ParseDigestError {
+            digits: 2 * LAUNCH_DIGEST_LEN,
+        })?;
         Ok(Self(bytes))
     }
 }

@@ -1,21 +1,26 @@
-//! The launch digest of QEMU/KVM for a firmware, kernel hashes and vCPUs.
+//! The SEV-SNP launch digest for a firmware, kernel hashes and vCPUs.
 
-use redoubt_firmware::{Firmware, PAGE_BYTES, SevSection, SevSectionKind};
+use std::ops::RangeInclusive;
+
+use redoubt_firmware::Firmware;
 use sha2::{Digest, Sha384};
 
-use crate::chain::{Chain, PageKind};
+use crate::chain::Chain;
 use crate::cpu::CpuSignature;
-use crate::digest::LaunchDigest;
+use crate::digest::{LAUNCH_DIGEST_LEN, LaunchDigest};
 use crate::error::DigestError;
 use crate::hashes::KernelHashes;
-use crate::vmsa::{BSP_EIP, vmsa_page};
+use crate::memory::{firmware_chain, prepare_memory};
+use crate::svsm::Svsm;
+use crate::vmm::Vmm;
+use crate::vmsa::{BSP_EIP, svsm_vmsa_page, vmsa_page};
 
 /// The most vCPUs that KVM runs in one guest.
 pub const MAX_VCPUS: u32 = 1024;
 /// Guest features that KVM enables for every SNP guest: bit 0, SNP active.
 pub const DEFAULT_GUEST_FEATURES: u64 = 0x1;
 
-/// Everything that an SNP launch digest depends on.
+/// Everything that the launch digest of a guest under QEMU/KVM depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct SnpLaunch<'a> {
     /// The firmware image.
@@ -47,27 +52,51 @@ pub fn firmware_digest(firmware: &Firmware) -> LaunchDigest {
 /// The part of a launch digest that does not depend on the vCPUs.
 #[derive(Clone, Copy, Debug)]
 pub struct LaunchChain {
-    chain: Chain,
-    ap_eip: Option<u32>,
+    pub(crate) chain: Chain,
+    entry: Entry,
+}
+
+/// Where the vCPUs start.
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    /// In the firmware: the boot processor at the reset vector, the others where the firmware says.
+    Firmware { vmm: Vmm, ap_eip: Option<u32> },
+    /// All in the secure VM service module.
+    Svsm { eip: u32 },
 }
 
 impl LaunchChain {
-    /// Measures the firmware and the memory that its SEV metadata asks for.
+    /// Measures the firmware and the memory that its SEV metadata asks for, under QEMU/KVM.
     pub fn new(firmware: &Firmware, hashes: Option<&KernelHashes>) -> Result<Self, DigestError> {
-        let sections = firmware.sev_sections();
-        if sections.is_empty() {
-            return Err(DigestError::NoSevMetadata);
-        }
-        let hash_page = hashes
-            .map(|hashes| hash_page(firmware, hashes))
-            .transpose()?;
+        Self::for_vmm(Vmm::Qemu, firmware, hashes)
+    }
+
+    /// The same under another monitor.
+    pub fn for_vmm(
+        vmm: Vmm,
+        firmware: &Firmware,
+        hashes: Option<&KernelHashes>,
+    ) -> Result<Self, DigestError> {
         let mut chain = firmware_chain(firmware);
-        for section in sections {
-            extend_section(&mut chain, section, hash_page.as_deref())?;
-        }
+        prepare_memory(&mut chain, vmm, firmware, hashes)?;
         Ok(Self {
             chain,
-            ap_eip: firmware.sev_es_reset_eip(),
+            entry: Entry::Firmware {
+                vmm,
+                ap_eip: firmware.sev_es_reset_eip(),
+            },
+        })
+    }
+
+    /// Measures a secure VM service module below the firmware that it runs, under QEMU/KVM.
+    pub fn with_svsm(firmware: &Firmware, svsm: &Svsm) -> Result<Self, DigestError> {
+        let (gpa, eip) = svsm.place_below(firmware)?;
+        let mut chain = firmware_chain(firmware);
+        chain.normal_pages(gpa, svsm.image().bytes());
+        prepare_memory(&mut chain, Vmm::Qemu, svsm.image(), None)?;
+        Ok(Self {
+            chain,
+            entry: Entry::Svsm { eip },
         })
     }
 
@@ -78,79 +107,66 @@ impl LaunchChain {
         cpu: CpuSignature,
         guest_features: u64,
     ) -> Result<LaunchDigest, DigestError> {
-        if vcpus == 0 || vcpus > MAX_VCPUS {
-            return Err(DigestError::VcpuCount { vcpus });
-        }
-        let digest_of = |eip| Sha384::digest(vmsa_page(eip, cpu.0, guest_features)).into();
+        let mut shapes = self.with_each(vcpus..=vcpus, cpu, guest_features)?;
+        shapes.pop().ok_or(DigestError::VcpuCount { vcpus })
+    }
+
+    /// The digests with each of these numbers of vCPUs, in one pass: each more vCPU is one more link.
+    pub fn with_each(
+        &self,
+        vcpus: RangeInclusive<u32>,
+        cpu: CpuSignature,
+        guest_features: u64,
+    ) -> Result<Vec<LaunchDigest>, DigestError> {
+        check_vcpus(&vcpus)?;
+        let (first, others) = self.vcpu_states(cpu, guest_features)?;
+        let others = if *vcpus.end() > 1 {
+            others.ok_or(DigestError::NoResetBlock)?
+        } else {
+            first
+        };
         let mut chain = self.chain;
-        chain.vmsa(digest_of(BSP_EIP));
-        if vcpus > 1 {
-            let ap = digest_of(self.ap_eip.ok_or(DigestError::NoResetBlock)?);
-            (1..vcpus).for_each(|_| chain.vmsa(ap));
+        let mut digests = Vec::new();
+        for count in 1..=*vcpus.end() {
+            chain.vmsa(if count == 1 { first } else { others });
+            if vcpus.contains(&count) {
+                digests.push(chain.digest());
+            }
         }
-        Ok(chain.digest())
+        Ok(digests)
+    }
+
+    /// Hashes of the state of the boot processor and of the others, where others can start.
+    fn vcpu_states(
+        &self,
+        cpu: CpuSignature,
+        guest_features: u64,
+    ) -> Result<(PageHash, Option<PageHash>), DigestError> {
+        let hash = |page: [u8; 4096]| Sha384::digest(page).into();
+        match self.entry {
+            Entry::Firmware { vmm, ap_eip } => {
+                let state = |eip| hash(vmsa_page(vmm, eip, cpu, guest_features));
+                Ok((state(BSP_EIP), ap_eip.map(state)))
+            }
+            Entry::Svsm { .. } if guest_features != DEFAULT_GUEST_FEATURES => {
+                Err(DigestError::SvsmFeatures { guest_features })
+            }
+            Entry::Svsm { eip } => {
+                let state = hash(svsm_vmsa_page(eip, cpu, guest_features));
+                Ok((state, Some(state)))
+            }
+        }
     }
 }
 
-fn firmware_chain(firmware: &Firmware) -> Chain {
-    let mut chain = Chain::new();
-    chain.normal_pages(firmware.gpa(), firmware.bytes());
-    chain
-}
+type PageHash = [u8; LAUNCH_DIGEST_LEN];
 
-/// The page that holds the kernel-hash table at the place that the firmware names.
-fn hash_page(firmware: &Firmware, hashes: &KernelHashes) -> Result<Vec<u8>, DigestError> {
-    let in_metadata = firmware
-        .sev_sections()
-        .iter()
-        .any(|s| s.kind == SevSectionKind::KernelHashes);
-    let area = firmware
-        .kernel_hash_area()
-        .filter(|_| in_metadata)
-        .ok_or(DigestError::NoKernelHashSection)?;
-    let table = hashes.table();
-    let too_small = DigestError::HashAreaTooSmall {
-        size: area.size,
-        needed: table.len(),
-    };
-    if usize::try_from(area.size).is_ok_and(|size| size < table.len()) {
-        return Err(too_small);
+/// Refuses numbers that no guest can have, before anything is counted up to them.
+pub(crate) fn check_vcpus(vcpus: &RangeInclusive<u32>) -> Result<(), DigestError> {
+    for end in [*vcpus.start(), *vcpus.end()] {
+        if end == 0 || end > MAX_VCPUS {
+            return Err(DigestError::VcpuCount { vcpus: end });
+        }
     }
-    let mut page = vec![0; PAGE_BYTES];
-    let start = usize::try_from(area.gpa % PAGE_BYTES as u64).unwrap_or(PAGE_BYTES);
-    let place = page.get_mut(start..start + table.len()).ok_or(too_small)?;
-    place.copy_from_slice(&table);
-    Ok(page)
-}
-
-fn extend_section(
-    chain: &mut Chain,
-    section: &SevSection,
-    hash_page: Option<&[u8]>,
-) -> Result<(), DigestError> {
-    let (gpa, size) = (u64::from(section.gpa), u64::from(section.size));
-    let kind = match section.kind {
-        SevSectionKind::SecMem | SevSectionKind::SvsmCaa => PageKind::Zero,
-        SevSectionKind::Secrets => PageKind::Secrets,
-        SevSectionKind::Cpuid => PageKind::Cpuid,
-        SevSectionKind::KernelHashes => {
-            let Some(page) = hash_page else {
-                chain.empty_pages(PageKind::Zero, gpa, size);
-                return Ok(());
-            };
-            // QEMU fills the section from its start and measures all of it as contents.
-            chain.normal_pages(gpa, page);
-            let rest = (1..size / PAGE_BYTES as u64).map(|page| gpa + page * PAGE_BYTES as u64);
-            rest.for_each(|gpa| chain.normal_pages(gpa, &[0; PAGE_BYTES]));
-            return Ok(());
-        }
-        SevSectionKind::Other(kind) => {
-            return Err(DigestError::UnknownSection {
-                kind,
-                gpa: section.gpa,
-            });
-        }
-    };
-    chain.empty_pages(kind, gpa, size);
     Ok(())
 }

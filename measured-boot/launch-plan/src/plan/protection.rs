@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use redoubt_firmware::{Firmware, GuestArea};
 use redoubt_initdata::Initdata;
 use redoubt_launch_digest::{
-    DEFAULT_GUEST_FEATURES, KernelHashes, LaunchDigest, SnpLaunch, snp_launch_digest,
+    DEFAULT_GUEST_FEATURES, KernelHashes, LaunchDigest, SnpLaunch, check_guest_policy,
+    snp_launch_digest,
 };
 
 use super::cmdline::AttesterParam;
@@ -19,9 +20,6 @@ use crate::host::{HostFacts, SnpHost};
 const DEFAULT_SNP_MODEL: &str = "EPYC-v4";
 const ID_BLOCK_LEN: usize = 96;
 const ID_AUTH_LEN: usize = 4096;
-/// Guest policy: bit 17 is reserved and must be one, bits from 26 on must be zero.
-const POLICY_MUST_BE_ONE: u64 = 1 << 17;
-const POLICY_MUST_BE_ZERO: u64 = !0 << 26;
 
 /// The kind of protection, before anything is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,9 +112,7 @@ fn snp_launch(
     })
     .map_err(PlanError::Digest)?;
     let policy = settings.snp_guest_policy;
-    if policy & POLICY_MUST_BE_ONE == 0 || policy & POLICY_MUST_BE_ZERO != 0 {
-        return Err(PlanError::GuestPolicy { policy });
-    }
+    check_guest_policy(policy).map_err(|_| PlanError::GuestPolicy { policy })?;
     let (id_block, id_auth) = id_block(settings, launch_digest)?;
     let launch = SnpLaunchPlan {
         policy,
