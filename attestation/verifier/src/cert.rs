@@ -65,6 +65,11 @@ impl Cert {
         Ok(Self { der, parsed })
     }
 
+    /// The certificate's bytes.
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     pub(crate) fn subject(&self) -> &Name {
         self.parsed.tbs_certificate().subject()
     }

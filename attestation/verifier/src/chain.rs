@@ -7,6 +7,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::anchors::Root;
 use crate::cert::Cert;
 use crate::claims::ClaimList;
+use crate::error::VerifierError;
 use crate::vek::{Vek, VekKind};
 use crate::verdict::ClaimName;
 use crate::verify::Collateral;
@@ -105,11 +106,11 @@ fn build<'a>(
         if vek.cert.issuer() != intermediate.subject() || intermediate.is_self_issued() {
             continue;
         }
-        if let Err(error) = vek.cert.verify_issued_by(intermediate) {
+        if let Err(error) = signed_by(&vek.cert, intermediate, collateral) {
             problem = error.to_string();
             continue;
         }
-        let signed = |root: &&Root| intermediate.verify_issued_by(&root.cert).is_ok();
+        let signed = |root: &&Root| signed_by(intermediate, &root.cert, collateral).is_ok();
         let Some(root) = anchors.roots.iter().find(signed) else {
             problem = format!(
                 "\"{}\", which no trusted root has signed",
@@ -145,6 +146,18 @@ fn build<'a>(
         false,
     );
     None
+}
+
+/// Whether `issuer` may sign certificates and signed `subject`.
+fn signed_by(
+    subject: &Cert,
+    issuer: &Cert,
+    collateral: &Collateral<'_>,
+) -> Result<(), VerifierError> {
+    match collateral.cache {
+        Some(cache) => cache.verify(subject, issuer),
+        None => subject.verify_issued_by(issuer),
+    }
 }
 
 fn issuer_name(cert: &Cert) -> String {

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod anchors;
+mod cache;
 mod cert;
 mod chain;
 mod claims;
@@ -33,6 +34,7 @@ mod verdict;
 mod verify;
 
 pub use anchors::TrustAnchors;
+pub use cache::ChainCache;
 pub use claims::SnpClaims;
 pub use crl::RevocationList;
 pub use error::VerifierError;

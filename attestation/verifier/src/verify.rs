@@ -4,6 +4,7 @@ use redoubt_evidence::SnpEvidence;
 use time::OffsetDateTime;
 
 use crate::anchors::TrustAnchors;
+use crate::cache::ChainCache;
 use crate::chain;
 use crate::claims::ClaimList;
 use crate::crl::RevocationList;
@@ -21,6 +22,8 @@ pub struct Collateral<'a> {
     pub crls: &'a [RevocationList],
     /// The time at which certificates must be valid.
     pub at: OffsetDateTime,
+    /// Signatures of certificates that were verified before.
+    pub cache: Option<&'a ChainCache>,
 }
 
 impl<'a> Collateral<'a> {
@@ -30,6 +33,7 @@ impl<'a> Collateral<'a> {
             anchors,
             crls: &[],
             at,
+            cache: None,
         }
     }
 
@@ -37,6 +41,15 @@ impl<'a> Collateral<'a> {
     #[must_use]
     pub fn with_crls(self, crls: &'a [RevocationList]) -> Self {
         Self { crls, ..self }
+    }
+
+    /// The same with a memory of verified certificates.
+    #[must_use]
+    pub fn with_cache(self, cache: &'a ChainCache) -> Self {
+        Self {
+            cache: Some(cache),
+            ..self
+        }
     }
 }
 
