@@ -363,13 +363,21 @@ fn firmware_inspect_shows_tables_and_what_is_missing() {
       0x0080f000       4 KiB    SVSM calling area
       0x00810000      64 KiB    memory
 
+    TDX metadata
+      0xffc84000    3568 KiB    boot firmware volume (BFV), contents in MRTD
+      0xffc00000     528 KiB    configuration firmware volume (CFV)
+      0x00811000      60 KiB    temporary memory
+      0x0080b000       8 KiB    temporary memory
+      0x00809000       8 KiB    hand-off block (TD HOB)
+      0x00800000      24 KiB    temporary memory
+
     What it can do
-      NO   kernel-hashes   kernel, initrd and command line are part of the launch digest
+      NO   kernel-hashes   under SEV the host may boot any kernel, and the launch digest stays the same
       yes  sev-snp         starts as an SEV-SNP guest
       yes  multiple-vcpus  application processors start under SEV-ES and SEV-SNP
-      NO   sev-secret      takes a secret injected by an SEV or SEV-ES launcher
+      NO   sev-secret      a secret cannot be injected at launch: the guest has to attest for it
       yes  svsm            runs above a secure VM service module
-      yes  tdx             starts as a TDX guest
+      yes  tdx             starts as a TDX guest and measures what it boots into RTMRs
     "#);
 }
 

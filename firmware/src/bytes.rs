@@ -15,3 +15,8 @@ pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
 pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     array(bytes, offset).map(u32::from_le_bytes)
 }
+
+/// A little-endian `u64` at `offset`.
+pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    array(bytes, offset).map(u64::from_le_bytes)
+}

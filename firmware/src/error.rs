@@ -125,6 +125,90 @@ pub enum FirmwareError {
         /// Length of the area in bytes.
         size: u32,
     },
+    /// TDX metadata pointer at offset {offset:#x}: distance {distance:#x} from the end leads outside the file
+    TdxMetadataPlace {
+        /// Where the pointer stands.
+        offset: usize,
+        /// The distance found there.
+        distance: u32,
+    },
+    /// TDX metadata at offset {offset:#x}: signature is not "TDVF"
+    TdxMetadataSignature {
+        /// Where the metadata starts.
+        offset: usize,
+    },
+    /// TDX metadata at offset {offset:#x}: version {version} is not 1
+    TdxMetadataVersion {
+        /// Where the version stands.
+        offset: usize,
+        /// The version found there.
+        version: u32,
+    },
+    /// TDX metadata at offset {offset:#x}: length {length} does not fit {count} sections, of which there may be 1 to 64
+    TdxMetadataLength {
+        /// Where the length stands.
+        offset: usize,
+        /// The length found there.
+        length: u32,
+        /// Number of sections claimed.
+        count: u32,
+    },
+    /// TDX metadata section, field at offset {offset:#x}: {field} {value:#x} is not a multiple of the page size
+    TdxSectionAlignment {
+        /// Where the field stands.
+        offset: usize,
+        /// `address` or `length`.
+        field: &'static str,
+        /// The value found there.
+        value: u64,
+    },
+    /// TDX metadata section at offset {offset:#x}: {length:#x} bytes at {gpa:#x} are empty or reach beyond guest memory
+    TdxSectionRange {
+        /// Where the section's descriptor starts.
+        offset: usize,
+        /// Guest address of the section.
+        gpa: u64,
+        /// Length of the section in bytes.
+        length: u64,
+    },
+    /// TDX metadata section at offset {offset:#x}: memory at {gpa:#x} overlaps the section at {other:#x}
+    TdxSectionOverlap {
+        /// Where the section's descriptor starts.
+        offset: usize,
+        /// Guest address of the section.
+        gpa: u64,
+        /// Guest address of the section before it.
+        other: u64,
+    },
+    /// TDX metadata section, field at offset {offset:#x}: {data:#x} bytes of data do not fit into {length:#x} bytes of memory
+    TdxDataSize {
+        /// Where the data's length stands.
+        offset: usize,
+        /// The length found there.
+        data: u32,
+        /// Length of the section in bytes.
+        length: u64,
+    },
+    /// TDX metadata section at offset {offset:#x}: {length:#x} bytes are more than a launcher would add and measure
+    TdxSectionsTooLarge {
+        /// Where the section's descriptor starts.
+        offset: usize,
+        /// Length of the section in bytes.
+        length: u64,
+    },
+    /// TDX metadata section at offset {offset:#x}: {data:#x} bytes of data at {place:#x} lie outside the file of {size:#x} bytes
+    TdxDataRange {
+        /// Where the section's descriptor starts.
+        offset: usize,
+        /// Where the data should start.
+        place: u32,
+        /// How long it should be.
+        data: u32,
+        /// Length of the file in bytes.
+        size: usize,
+    },
+    /// firmware has no TDX metadata: it cannot start as a TDX guest
+    NoTdxMetadata,
     /// firmware {path:?} has no kernel-hash section: it would boot any kernel, initrd and command line
     NoKernelHashes {
         /// Path of the firmware file.
@@ -152,6 +236,17 @@ impl UserError for FirmwareError {
             Self::SectionRange { .. } => "RDT-FW-015",
             Self::SectionOverlap { .. } => "RDT-FW-016",
             Self::HashAreaPlace { .. } => "RDT-FW-017",
+            Self::TdxMetadataPlace { .. } => "RDT-FW-018",
+            Self::TdxMetadataSignature { .. } => "RDT-FW-019",
+            Self::TdxMetadataVersion { .. } => "RDT-FW-020",
+            Self::TdxMetadataLength { .. } => "RDT-FW-021",
+            Self::TdxSectionAlignment { .. } => "RDT-FW-022",
+            Self::TdxSectionRange { .. } => "RDT-FW-023",
+            Self::TdxSectionOverlap { .. } => "RDT-FW-024",
+            Self::TdxDataSize { .. } => "RDT-FW-025",
+            Self::TdxSectionsTooLarge { .. } => "RDT-FW-026",
+            Self::TdxDataRange { .. } => "RDT-FW-027",
+            Self::NoTdxMetadata => "RDT-FW-028",
         })
     }
 
@@ -162,9 +257,17 @@ impl UserError for FirmwareError {
                  package ovmf-amdsev"
                     .to_owned(),
             ),
-            Self::NoFooter { .. } | Self::TooSmall { .. } | Self::NotWholePages { .. } => {
+            Self::NoFooter { .. }
+            | Self::TooSmall { .. }
+            | Self::NotWholePages { .. }
+            | Self::TdxDataRange { .. } => {
                 Some("check that the file is a complete OVMF image".to_owned())
             }
+            Self::NoTdxMetadata => Some(
+                "use a build of OVMF for TDX, such as /usr/share/ovmf/OVMF.inteltdx.ms.fd of the \
+                 package ovmf-inteltdx"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

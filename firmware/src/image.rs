@@ -11,6 +11,8 @@ use crate::error::FirmwareError;
 use crate::footer::FooterTable;
 use crate::guid::Guid;
 use crate::sev::{self, SevSection, SevSectionKind};
+use crate::tdx::{self, TdxSection, TdxSectionKind};
+use crate::versions::{self, FirmwareVersion};
 
 /// The largest image that is read, in bytes. Firmware lives between the I/O
 /// holes and 4 GiB, so that real images have at most 16 MiB.
@@ -33,6 +35,8 @@ pub enum FirmwareKind {
     Generic,
     /// Boots only a kernel, initrd and command line whose hashes were injected at launch.
     AmdSev,
+    /// Built for TDX guests alone.
+    Tdvf,
 }
 
 impl fmt::Display for FirmwareKind {
@@ -40,6 +44,7 @@ impl fmt::Display for FirmwareKind {
         f.write_str(match self {
             Self::Generic => "generic",
             Self::AmdSev => "AmdSev",
+            Self::Tdvf => "TDVF",
         })
     }
 }
@@ -51,11 +56,13 @@ pub struct Capability {
     pub name: &'static str,
     /// The image can do it.
     pub present: bool,
-    /// Why that matters.
+    /// What it is good for.
     pub meaning: &'static str,
+    /// What follows where the image cannot do it.
+    pub without: &'static str,
 }
 
-/// A firmware image whose footer table and SEV metadata are consistent.
+/// A firmware image whose footer table and metadata are consistent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Firmware {
     image: Vec<u8>,
@@ -65,6 +72,7 @@ pub struct Firmware {
     reset_eip: Option<u32>,
     svsm_launch_offset: Option<u32>,
     sections: Vec<SevSection>,
+    tdx_sections: Vec<TdxSection>,
 }
 
 impl Firmware {
@@ -85,6 +93,10 @@ impl Firmware {
             None => Vec::new(),
             Some((at, data)) => sev::parse_sections(bytes, at, u32::from_le_bytes(data))?,
         };
+        let tdx_sections = match footer.data::<4>(bytes, Guid::TDX_METADATA)? {
+            None => Vec::new(),
+            Some((at, data)) => tdx::parse_sections(bytes, at, u32::from_le_bytes(data))?,
+        };
         let reset = footer.data::<4>(bytes, Guid::SEV_ES_RESET)?;
         let svsm = footer.data::<4>(bytes, Guid::SVSM_INFO)?;
         let firmware = Self {
@@ -95,6 +107,7 @@ impl Firmware {
             image: bytes.to_vec(),
             footer,
             sections,
+            tdx_sections,
         };
         Ok(firmware)
     }
@@ -118,6 +131,7 @@ impl Firmware {
     pub fn kind(&self) -> FirmwareKind {
         match self.kernel_hash_area {
             Some(_) => FirmwareKind::AmdSev,
+            None if self.sections.is_empty() && self.has_tdx_metadata() => FirmwareKind::Tdvf,
             None => FirmwareKind::Generic,
         }
     }
@@ -157,42 +171,72 @@ impl Firmware {
 
     /// True if the image carries TDX metadata.
     pub fn has_tdx_metadata(&self) -> bool {
-        self.footer.get(Guid::TDX_METADATA).is_some()
+        !self.tdx_sections.is_empty()
+    }
+
+    /// The sections of the TDX metadata, in file order; none if the image is not made for TDX.
+    pub fn tdx_sections(&self) -> &[TdxSection] {
+        &self.tdx_sections
+    }
+
+    /// The sections of the TDX metadata; an error if the image is not made for TDX.
+    pub fn require_tdx_sections(&self) -> Result<&[TdxSection], FirmwareError> {
+        if self.tdx_sections.is_empty() {
+            return Err(FirmwareError::NoTdxMetadata);
+        }
+        Ok(&self.tdx_sections)
+    }
+
+    /// What the image holds for a section; zeros follow up to the section's length in memory.
+    pub fn tdx_section_data(&self, section: &TdxSection) -> Result<&[u8], FirmwareError> {
+        section.data(&self.image)
+    }
+
+    /// Who built the image, and when, as far as it says. Decompresses its main volume.
+    pub fn version(&self) -> FirmwareVersion {
+        versions::find(&self.image)
     }
 
     /// What the image can do, and why it matters.
     pub fn capabilities(&self) -> Vec<Capability> {
-        let has = |kind| self.sections.iter().any(|section| section.kind == kind);
+        let sev = |kind| self.sections.iter().any(|section| section.kind == kind);
+        let tdx = |kind| self.tdx_sections.iter().any(|section| section.kind == kind);
         vec![
             Capability {
                 name: "kernel-hashes",
                 present: self.kernel_hash_area.is_some(),
-                meaning: "kernel, initrd and command line are part of the launch digest",
+                meaning: "kernel, initrd and command line are part of the SEV launch digest",
+                without: "under SEV the host may boot any kernel, and the launch digest stays the same",
             },
             Capability {
                 name: "sev-snp",
-                present: has(SevSectionKind::Cpuid) && has(SevSectionKind::Secrets),
+                present: sev(SevSectionKind::Cpuid) && sev(SevSectionKind::Secrets),
                 meaning: "starts as an SEV-SNP guest",
+                without: "an SEV-SNP guest does not start with it",
             },
             Capability {
                 name: "multiple-vcpus",
                 present: self.reset_eip.is_some(),
                 meaning: "application processors start under SEV-ES and SEV-SNP",
+                without: "an SEV-ES or SEV-SNP guest has one vCPU at most",
             },
             Capability {
                 name: "sev-secret",
                 present: self.secret_area.is_some(),
                 meaning: "takes a secret injected by an SEV or SEV-ES launcher",
+                without: "a secret cannot be injected at launch: the guest has to attest for it",
             },
             Capability {
                 name: "svsm",
-                present: has(SevSectionKind::SvsmCaa),
+                present: sev(SevSectionKind::SvsmCaa),
                 meaning: "runs above a secure VM service module",
+                without: "there is no virtual TPM that the host cannot reach",
             },
             Capability {
                 name: "tdx",
-                present: self.has_tdx_metadata(),
-                meaning: "starts as a TDX guest",
+                present: tdx(TdxSectionKind::Bfv) && tdx(TdxSectionKind::TdHob),
+                meaning: "starts as a TDX guest and measures what it boots into RTMRs",
+                without: "a TDX guest does not start with it",
             },
         ]
     }
@@ -205,6 +249,7 @@ impl fmt::Debug for Firmware {
             .field("kind", &self.kind())
             .field("kernel_hash_area", &self.kernel_hash_area)
             .field("sections", &self.sections)
+            .field("tdx_sections", &self.tdx_sections)
             .finish_non_exhaustive()
     }
 }

@@ -2,14 +2,28 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+use std::io::Read;
 use std::path::Path;
 
 use proptest::prelude::*;
 use redoubt_errors::OneLine;
-use redoubt_firmware::{Firmware, FirmwareError, FirmwareKind, GuestArea, Guid, SevSectionKind};
+use redoubt_firmware::{
+    EdkRelease, Firmware, FirmwareError, FirmwareKind, GuestArea, Guid, SevSectionKind,
+    TdxSectionKind,
+};
 
 const AMDSEV: &[u8] = include_bytes!("../testdata/ovmf_AmdSev_suffix.bin");
 const GENERIC: &[u8] = include_bytes!("../testdata/ovmf_OvmfX64_suffix.bin");
+const UBUNTU: &[u8] =
+    include_bytes!("../../measured-boot/launch-digest/testdata/OVMF-ubuntu-2025.02-3ubuntu2.fd.gz");
+
+fn ubuntu() -> Vec<u8> {
+    let mut image = Vec::new();
+    flate2::read::GzDecoder::new(UBUNTU)
+        .read_to_end(&mut image)
+        .unwrap();
+    image
+}
 
 /// Offset in the test images of the entry data with this GUID.
 fn data_of(image: &[u8], guid: Guid) -> usize {
@@ -26,6 +40,14 @@ fn metadata_of(image: &[u8]) -> usize {
     image
         .windows(4)
         .position(|window| window == b"ASEV")
+        .unwrap()
+}
+
+/// Offset in the test images of the TDX metadata.
+fn tdx_metadata_of(image: &[u8]) -> usize {
+    image
+        .windows(4)
+        .position(|window| window == b"TDVF")
         .unwrap()
 }
 
@@ -266,7 +288,190 @@ fn a_hash_area_outside_its_section_is_refused() {
     }
 }
 
+#[test]
+fn a_whole_image_names_its_tdx_sections_and_version() {
+    let image = ubuntu();
+    let firmware = Firmware::parse(&image).unwrap();
+    assert_eq!(firmware.kind(), FirmwareKind::Generic);
+    let sections: Vec<_> = firmware
+        .require_tdx_sections()
+        .unwrap()
+        .iter()
+        .map(|s| (s.gpa, s.size, s.kind, s.attributes.0))
+        .collect();
+    assert_eq!(
+        sections,
+        [
+            (0xffc8_4000, 0x37_c000, TdxSectionKind::Bfv, 1),
+            (0xffc0_0000, 0x8_4000, TdxSectionKind::Cfv, 0),
+            (0x81_1000, 0xf000, TdxSectionKind::TempMem, 0),
+            (0x80_b000, 0x2000, TdxSectionKind::TempMem, 0),
+            (0x80_9000, 0x2000, TdxSectionKind::TdHob, 0),
+            (0x80_0000, 0x6000, TdxSectionKind::TempMem, 0),
+        ]
+    );
+    let bfv = &firmware.tdx_sections()[0];
+    assert!(bfv.attributes.measured() && !bfv.attributes.added_at_run_time());
+    assert_eq!(firmware.tdx_section_data(bfv).unwrap(), &image[0x8_4000..]);
+    let version = firmware.version();
+    assert_eq!(version.version.as_deref(), Some("2025.02-3ubuntu2"));
+    assert_eq!(
+        version.vendor.as_deref(),
+        Some("Ubuntu distribution of EDK II")
+    );
+    let release = EdkRelease {
+        year: 2025,
+        month: 2,
+    };
+    assert_eq!(version.release(), Some(release));
+}
+
+#[test]
+fn an_image_without_sev_metadata_is_a_tdvf() {
+    let image = ubuntu();
+    // Renames the entry that points to the SEV metadata.
+    let guid_at = data_of(&image, Guid::SEV_METADATA) + 4 + 2;
+    let hash_guid_at = data_of(&image, Guid::SEV_HASH_TABLE) + 8 + 2;
+    let image = patched(&image, guid_at, &[1; 16]);
+    let image = patched(&image, hash_guid_at, &[2; 16]);
+    let firmware = Firmware::parse(&image).unwrap();
+    assert_eq!(firmware.kind(), FirmwareKind::Tdvf);
+    let missing: Vec<_> = firmware
+        .capabilities()
+        .into_iter()
+        .filter(|capability| !capability.present)
+        .map(|capability| capability.name)
+        .collect();
+    assert_eq!(missing, ["kernel-hashes", "sev-snp", "sev-secret", "svsm"]);
+}
+
+#[test]
+fn data_outside_a_cut_image_is_refused_where_it_is_used() {
+    let firmware = Firmware::parse(GENERIC).unwrap();
+    let bfv = &firmware.tdx_sections()[0];
+    assert_eq!(
+        firmware.tdx_section_data(bfv),
+        Err(FirmwareError::TdxDataRange {
+            offset: bfv.descriptor_offset,
+            place: 0x8_4000,
+            data: 0x37_c000,
+            size: 4096
+        })
+    );
+    let no_tdx = patched(GENERIC, data_of(GENERIC, Guid::TDX_METADATA) + 6, &[3; 16]);
+    let error = Firmware::parse(&no_tdx)
+        .unwrap()
+        .require_tdx_sections()
+        .unwrap_err();
+    assert_eq!(error, FirmwareError::NoTdxMetadata);
+}
+
+#[test]
+fn tdx_metadata_that_is_misplaced_or_mislabelled_is_refused() {
+    let pointer_at = data_of(GENERIC, Guid::TDX_METADATA);
+    for distance in [0u32, 15, 4097, u32::MAX] {
+        assert_eq!(
+            Firmware::parse(&patched(GENERIC, pointer_at, &distance.to_le_bytes())),
+            Err(FirmwareError::TdxMetadataPlace {
+                offset: pointer_at,
+                distance
+            })
+        );
+    }
+    let start = tdx_metadata_of(GENERIC);
+    assert_eq!(
+        Firmware::parse(&patched(GENERIC, start, b"tdvf")),
+        Err(FirmwareError::TdxMetadataSignature { offset: start })
+    );
+    assert_eq!(
+        Firmware::parse(&patched(GENERIC, start + 8, &2u32.to_le_bytes())),
+        Err(FirmwareError::TdxMetadataVersion {
+            offset: start + 8,
+            version: 2
+        })
+    );
+    for count in [0u32, 5, 7, 65, 0x0800_0000, u32::MAX] {
+        assert!(matches!(
+            Firmware::parse(&patched(GENERIC, start + 12, &count.to_le_bytes())),
+            Err(FirmwareError::TdxMetadataLength { count: found, .. }) if found == count
+        ));
+    }
+}
+
+#[test]
+fn tdx_sections_that_lie_are_refused_with_the_field() {
+    let first = tdx_metadata_of(GENERIC) + 16;
+    let with = |at: usize, value: u64, len: usize| {
+        Firmware::parse(&patched(GENERIC, first + at, &value.to_le_bytes()[..len])).unwrap_err()
+    };
+    assert_eq!(
+        with(8, 0xffc8_4001, 8),
+        FirmwareError::TdxSectionAlignment {
+            offset: first + 8,
+            field: "address",
+            value: 0xffc8_4001
+        }
+    );
+    assert_eq!(
+        with(16, 0x37_c800, 8),
+        FirmwareError::TdxSectionAlignment {
+            offset: first + 16,
+            field: "length",
+            value: 0x37_c800
+        }
+    );
+    for (gpa, length) in [(0xffc8_4000, 0), (0xffff_ffff_ffff_f000, 0x37_c000)] {
+        let image = patched(GENERIC, first + 8, &u64::to_le_bytes(gpa));
+        let image = patched(&image, first + 16, &u64::to_le_bytes(length));
+        assert_eq!(
+            Firmware::parse(&image).unwrap_err(),
+            FirmwareError::TdxSectionRange {
+                offset: first,
+                gpa,
+                length
+            }
+        );
+    }
+    assert_eq!(
+        with(4, 0x37_c001, 4),
+        FirmwareError::TdxDataSize {
+            offset: first + 4,
+            data: 0x37_c001,
+            length: 0x37_c000
+        }
+    );
+    assert_eq!(
+        with(16, 64 << 20, 8),
+        FirmwareError::TdxSectionsTooLarge {
+            offset: first,
+            length: 64 << 20
+        }
+    );
+    let second = first + 32;
+    assert_eq!(
+        with(32 + 8, 0xffc8_4000, 8),
+        FirmwareError::TdxSectionOverlap {
+            offset: second,
+            gpa: 0xffc8_4000,
+            other: 0xffc8_4000
+        }
+    );
+}
+
 proptest! {
+    #[test]
+    fn damaged_volumes_never_panic(edits in proptest::collection::vec((0usize..0x200, any::<u8>()), 1..8)) {
+        // A volume with a file and a GUID-defined section, as EDK II writes them.
+        let mut image = ubuntu()[0x8_4000..0x8_5000].to_vec();
+        image.extend_from_slice(GENERIC);
+        for (at, byte) in edits {
+            image[at] = byte;
+        }
+        if let Ok(firmware) = Firmware::parse(&image) {
+            let _ = firmware.version();
+        }
+    }
+
     #[test]
     fn damaged_images_never_panic(edits in proptest::collection::vec((2600usize..4096, any::<u8>()), 1..12)) {
         let mut image = AMDSEV.to_vec();
