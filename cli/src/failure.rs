@@ -31,7 +31,7 @@ impl Failure {
         let area = code.split('-').nth(1).unwrap_or_default();
         ExitCode::from(match area {
             "CFG" | "PLAN" => 3,
-            "FW" | "DIG" | "INIT" | "GIMG" => 4,
+            "FW" | "DIG" | "INIT" | "GIMG" | "POD" => 4,
             "EVD" | "VER" | "SIM" => 5,
             "KBP" | "KBC" | "KBS" => 6,
             "ENC" | "IMG" => 20,
@@ -87,6 +87,13 @@ pub(crate) enum CliError {
         /// The entry's name.
         name: String,
     },
+    /// the manifest has no workload {name:?}, but {found}
+    NoSuchWorkload {
+        /// What was asked for.
+        name: String,
+        /// The workloads of the manifest.
+        found: String,
+    },
     /// cannot start the runtime
     Runtime(#[source] std::io::Error),
 }
@@ -104,6 +111,7 @@ impl UserError for CliError {
             Self::NotInitdata { .. } => "RDT-CLI-008",
             Self::EntryTwice { .. } => "RDT-CLI-009",
             Self::Runtime(_) => "RDT-CLI-010",
+            Self::NoSuchWorkload { .. } => "RDT-CLI-020",
         })
     }
 

@@ -82,7 +82,7 @@ fn bare(measurements: &[Measurement]) -> String {
 }
 
 /// The digests by number of vCPUs, then what they have in common.
-fn table(measurements: &[Measurement]) -> String {
+pub(crate) fn table(measurements: &[Measurement]) -> String {
     let mut text = Text::default();
     text.line(format_args!("vCPUs  launch digest"));
     for measurement in measurements {

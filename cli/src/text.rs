@@ -14,6 +14,13 @@ impl Text {
         self.0.push('\n');
     }
 
+    /// Adds several lines.
+    pub(crate) fn block(&mut self, lines: &str) {
+        for line in lines.lines() {
+            self.line(format_args!("{line}"));
+        }
+    }
+
     /// Adds a heading after an empty line.
     pub(crate) fn heading(&mut self, heading: &str) {
         self.line(format_args!("\n{heading}"));

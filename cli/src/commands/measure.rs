@@ -14,6 +14,7 @@ use redoubt_launch_digest::{CpuSignature, KernelHashes, LaunchChain};
 use redoubt_launch_plan::{LaunchPlan, Protection};
 use sha2::{Digest, Sha256};
 
+use super::measure_pod::MeasurePod;
 use super::sandbox::SandboxArgs;
 use crate::failure::{CliError, Failure};
 use crate::files;
@@ -31,6 +32,8 @@ pub(crate) enum Measure {
     Snp(SnpArgs),
     /// Measure a sandbox as the shim will launch it.
     Sandbox(MeasureSandbox),
+    /// Measure the pods of a Kubernetes manifest as the shim will launch them.
+    Pod(MeasurePod),
 }
 
 impl Measure {
@@ -38,6 +41,7 @@ impl Measure {
         match self {
             Self::Snp(args) => args.run(printer),
             Self::Sandbox(args) => args.run(printer),
+            Self::Pod(args) => args.run(printer),
         }
     }
 }
@@ -172,7 +176,8 @@ impl MeasureSandbox {
     }
 }
 
-fn measurement_of(plan: &LaunchPlan) -> Option<Measurement> {
+/// The measurement of a plan; `None` for a plain virtual machine.
+pub(super) fn measurement_of(plan: &LaunchPlan) -> Option<Measurement> {
     let snp = plan.snp()?;
     let firmware = plan.firmware.as_ref()?;
     let initdata = plan

@@ -6,6 +6,7 @@ mod image;
 mod initdata;
 mod kbs;
 mod measure;
+mod measure_pod;
 mod plan;
 mod sandbox;
 mod simulator;

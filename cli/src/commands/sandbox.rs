@@ -15,7 +15,7 @@ use crate::printer::Printer;
 use crate::values::Pair;
 
 /// Name of a sandbox that is only planned.
-const SANDBOX_ID: &str = "measured";
+pub(super) const SANDBOX_ID: &str = "measured";
 
 /// A sandbox by configuration, annotations and OCI specification.
 #[derive(Debug, Args)]
@@ -39,7 +39,16 @@ impl SandboxArgs {
     ///
     /// Nothing that a host offers is measured, so that the digest is the same.
     pub(super) fn plan(&self, printer: Printer) -> Result<LaunchPlan, Failure> {
-        let request = self.request()?;
+        self.plan_of(self.request()?, printer)
+    }
+
+    /// The same for a request that came from elsewhere; the options' annotations go over its own.
+    pub(super) fn plan_of(
+        &self,
+        mut request: SandboxRequest,
+        printer: Printer,
+    ) -> Result<LaunchPlan, Failure> {
+        self.annotate(&mut request)?;
         let search = ConfigSearch {
             annotation: request
                 .annotations
@@ -73,13 +82,16 @@ impl SandboxArgs {
     }
 
     fn request(&self) -> Result<SandboxRequest, Failure> {
-        let mut request = match &self.oci_spec {
+        Ok(match &self.oci_spec {
             Some(path) => SandboxRequest::from_oci_spec(SANDBOX_ID, &files::read(path)?)?,
             None => SandboxRequest {
                 sandbox_id: SANDBOX_ID.to_owned(),
                 ..SandboxRequest::default()
             },
-        };
+        })
+    }
+
+    fn annotate(&self, request: &mut SandboxRequest) -> Result<(), Failure> {
         for Pair { name, value } in &self.annotations {
             request.annotations.insert(name.clone(), value.clone());
         }
@@ -89,6 +101,6 @@ impl SandboxArgs {
                 .annotations
                 .insert(ANNOTATION.to_owned(), document.to_annotation()?);
         }
-        Ok(request)
+        Ok(())
     }
 }

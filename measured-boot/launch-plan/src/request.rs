@@ -85,19 +85,26 @@ impl SandboxRequest {
         let is_sandbox = SANDBOX_MARKS
             .iter()
             .any(|(name, value)| annotations.get(*name).is_some_and(|found| found == value));
-        let limits = if is_sandbox {
-            sandbox_limits(&annotations)?
-        } else {
-            container_limits(
-                spec.linux
-                    .and_then(|linux| linux.resources)
-                    .unwrap_or_default(),
-            )
-        };
+        if is_sandbox {
+            return Self::from_sandbox_annotations(sandbox_id, annotations);
+        }
+        let resources = spec.linux.and_then(|linux| linux.resources);
         Ok(Self {
             sandbox_id: sandbox_id.to_owned(),
             annotations,
-            limits,
+            limits: container_limits(resources.unwrap_or_default()),
+        })
+    }
+
+    /// The request for a pod's sandbox whose OCI specification has these annotations.
+    pub fn from_sandbox_annotations(
+        sandbox_id: &str,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Self, PlanError> {
+        Ok(Self {
+            sandbox_id: sandbox_id.to_owned(),
+            limits: sandbox_limits(&annotations)?,
+            annotations,
         })
     }
 }
