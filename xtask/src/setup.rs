@@ -188,6 +188,28 @@ fn fetch_guest_parts(printer: &Printer, paths: &Paths) -> Result<Prepared> {
     Ok(prepared)
 }
 
+/// Debian releases whose containerd the end-to-end tests run pods with: 1.6, 1.7 and 2.
+const CONTAINERD_SUITES: [&str; 3] = ["bookworm", "trixie", "forky"];
+
+/// Folders with `containerd` and `ctr` of each of [`CONTAINERD_SUITES`], fetched where missing.
+pub(crate) fn containerds(printer: &Printer, paths: &Paths) -> Result<Vec<PathBuf>> {
+    let folder = |suite: &str| paths.packages().join(format!("containerd-{suite}"));
+    let programs = |suite: &str| folder(suite).join("usr/bin");
+    let missing: Vec<_> = CONTAINERD_SUITES
+        .into_iter()
+        .filter(|suite| !programs(suite).join("ctr").exists())
+        .collect();
+    if !missing.is_empty() {
+        printer.step(&format!("fetching containerd of {}", missing.join(", ")));
+        let state = paths.apt().join("containerd");
+        let apt = PrivateApt::prepare(printer, &state, &missing)?;
+        for suite in missing {
+            apt.unpack(suite, "containerd", &folder(suite))?;
+        }
+    }
+    Ok(CONTAINERD_SUITES.into_iter().map(programs).collect())
+}
+
 fn modules_parent(kernel: &Path) -> Result<PathBuf> {
     ["usr/lib/modules", "lib/modules"]
         .iter()
@@ -218,20 +240,42 @@ fn install_vsock_daemon(printer: &Printer, prepared: &Prepared) -> Result<()> {
         .ancestors()
         .nth(2)
         .context("the tools folder has no parent")?;
-    cargo_install(name, version, root)
+    cargo_install(VSOCK_DAEMON, root, ToolBuild::Released)
+}
+
+/// How a tool of crates.io is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ToolBuild {
+    /// As its authors release it: what it does is part of what is measured.
+    Released,
+    /// Without optimisation: building it takes longer than anything that it does here.
+    Quick,
 }
 
 /// Installs a tool from crates.io below `root`, apart from this workspace's build settings.
-pub(crate) fn cargo_install(name: &str, version: &str, root: &Path) -> Result<()> {
+pub(crate) fn cargo_install(
+    (name, version): (&str, &str),
+    root: &Path,
+    build: ToolBuild,
+) -> Result<()> {
     fs::create_dir_all(root)?;
-    apt::run(
-        Command::new("cargo")
-            .current_dir("/")
-            .env_remove("CARGO_TARGET_DIR")
-            .args(["install", "--quiet", "--locked", "--version", version])
-            .args(["--root", text(root)?, name]),
-        &format!("install {name}"),
-    )
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir("/")
+        .env_remove("CARGO_TARGET_DIR")
+        .args(["install", "--quiet", "--locked", "--version", version])
+        .args(["--root", text(root)?, name]);
+    if build == ToolBuild::Quick {
+        for (setting, value) in [
+            ("OPT_LEVEL", "0"),
+            ("LTO", "off"),
+            ("CODEGEN_UNITS", "256"),
+            ("DEBUG", "0"),
+        ] {
+            cargo.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
+        }
+    }
+    apt::run(&mut cargo, &format!("install {name}"))
 }
 
 fn record_path(paths: &Paths) -> PathBuf {
@@ -301,7 +345,7 @@ pub(crate) fn test_tools(printer: &Printer, paths: &Paths) -> Result<TestTools> 
 pub(crate) fn tool(
     printer: &Printer,
     paths: &Paths,
-    (name, version): (&str, &str),
+    (name, version): (&'static str, &'static str),
 ) -> Result<PathBuf> {
     let own = paths.tools().join("bin").join(name);
     if own.exists() {
@@ -311,6 +355,6 @@ pub(crate) fn tool(
         return Ok(found);
     }
     printer.step(&format!("building {name} {version}"));
-    cargo_install(name, version, &paths.tools())?;
+    cargo_install((name, version), &paths.tools(), ToolBuild::Quick)?;
     Ok(own)
 }

@@ -1,5 +1,6 @@
 //! Formatting, lints, unit tests and end-to-end tests.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -56,7 +57,9 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
         nextest.args(["run", "--release", "--package", E2E, "--locked"]);
         // One virtual machine on emulated processors keeps both cores busy.
         nextest.args(["--test-threads", "1"]);
-        nextest.env("REDOUBT_LAB", lab_description(&paths, &prepared)?);
+        let containerds = setup::containerds(printer, &paths)?;
+        let description = lab_description(&paths, &prepared, containerds)?;
+        nextest.env("REDOUBT_LAB", description);
         succeed(nextest.args(&options.filters), "end-to-end tests")?;
     }
     printer.step("all tests passed");
@@ -112,11 +115,16 @@ fn advisories(printer: &Printer, paths: &Paths, tools: &setup::TestTools) -> Res
 }
 
 /// What the end-to-end tests need to know, as JSON.
-pub(crate) fn lab_description(paths: &Paths, prepared: &setup::Prepared) -> Result<String> {
+fn lab_description(
+    paths: &Paths,
+    prepared: &setup::Prepared,
+    containerds: Vec<PathBuf>,
+) -> Result<String> {
     let description = redoubt_lab::LabDescription {
         binaries: build::lab_binaries(paths, prepared)?,
         guest: build::guest_files(paths, prepared),
         parts: build::sample_parts(paths),
+        containerds,
     };
     Ok(serde_json::to_string(&description)?)
 }

@@ -187,8 +187,8 @@ impl UserError for ContainerError {
             Self::UnsupportedSpec {
                 feature: "a seccomp profile",
             } => Some(
-                "leave disable_guest_seccomp = true in configuration.toml, so that the profile \
-                 is not sent to the guest"
+                "this guest applies no seccomp profiles, and its own shim sends none; remove the \
+                 profile from what was sent"
                     .to_owned(),
             ),
             Self::UnsupportedSpec { .. } => {

@@ -13,7 +13,7 @@ use oci_spec::runtime::{
 
 use crate::error::ContainerError;
 use crate::io::TerminalSize;
-use crate::sysctl::{NetworkSetting, take_network_settings};
+use crate::sysctl::{SharedSetting, take_shared_settings};
 
 /// The most bytes of arguments and environment together, as `execve` has it for an 8 MiB stack.
 const MAX_ARGS_BYTES: usize = 2 * 1024 * 1024;
@@ -26,7 +26,7 @@ pub(crate) struct CheckedSpec {
     pub(crate) spec: Spec,
     pub(crate) rootfs: PathBuf,
     pub(crate) has_user_namespace: bool,
-    pub(crate) network_settings: Vec<NetworkSetting>,
+    pub(crate) shared_settings: Vec<SharedSetting>,
 }
 
 fn invalid(reason: impl Into<String>) -> ContainerError {
@@ -69,13 +69,13 @@ pub(crate) fn check_spec(
         .clone()
         .ok_or_else(|| invalid("it has no linux section"))?;
     let (mut linux, has_user_namespace) = check_linux(linux, cgroups_path)?;
-    let network_settings = take_network_settings(&mut linux)?;
+    let shared_settings = take_shared_settings(&mut linux)?;
     spec.set_linux(Some(linux));
     Ok(CheckedSpec {
         spec,
         rootfs,
         has_user_namespace,
-        network_settings,
+        shared_settings,
     })
 }
 

@@ -17,9 +17,9 @@ const PROPAGATIONS: [&str; 5] = ["", "private", "rprivate", "slave", "rslave"];
 /// Namespaces that a container has of its own whatever the request says: in its own
 /// cgroup namespace a control group mount shows only its own group.
 const ALWAYS_OWN: &str = "cgroup";
-/// Namespaces of the pod, which is the guest. IPC and UTS stay each container's own: the
-/// pod's containers share `/dev/shm` by a mount, but no System V or POSIX queues.
-const OF_THE_POD: [&str; 1] = ["network"];
+/// Namespaces of the pod, which is the guest: its containers share them with each other
+/// and with the agent, which uses neither queues nor the host name.
+const OF_THE_POD: [&str; 3] = ["network", "ipc", "uts"];
 
 /// Fills in what the image says about its process where the request says nothing.
 pub(crate) fn fill_from_image(spec: &mut oci::Spec, image: &ImageConfig) -> Result<()> {
@@ -60,18 +60,14 @@ fn image_user(text: &str) -> Result<oci::User> {
 pub(crate) fn runtime_spec(spec: &oci::Spec, root: &Path) -> Result<Spec> {
     let process = spec.Process.as_ref().ok_or_else(|| missing("Process"))?;
     let linux = spec.Linux.as_ref().ok_or_else(|| missing("Linux"))?;
-    let mut document = json!({
+    // The host name is the pod's: CreateSandbox has set it.
+    let document = json!({
         "ociVersion": OCI_VERSION,
         "root": { "path": root, "readonly": spec.Root.Readonly },
         "mounts": mounts(&spec.Mounts)?,
         "process": process_json(process),
         "linux": linux_json(linux)?,
     });
-    if !spec.Hostname.is_empty()
-        && let Some(members) = document.as_object_mut()
-    {
-        members.insert("hostname".to_owned(), json!(spec.Hostname));
-    }
     serde_json::from_value(document).map_err(|error| unusable(&error))
 }
 
@@ -278,7 +274,7 @@ mod tests {
         process.Env = vec!["A=b".to_owned()];
         spec.Process = Some(process).into();
         let mut linux = oci::Linux::new();
-        for kind in ["pid", "mount", "network", "cgroup"] {
+        for kind in ["pid", "mount", "network", "cgroup", "ipc", "uts"] {
             let mut namespace = oci::LinuxNamespace::new();
             namespace.Type = kind.to_owned();
             linux.Namespaces.push(namespace);
@@ -294,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_process_is_kept_and_the_network_is_the_guests() {
+    fn the_process_is_kept_and_network_ipc_and_host_name_are_the_pods() {
         let spec = convert(&spec()).unwrap();
         let process = spec.process().as_ref().unwrap();
         assert_eq!(process.args().as_ref().unwrap(), &["/bin/true"]);

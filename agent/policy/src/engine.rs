@@ -12,6 +12,7 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, PolicyLengthConfig, Value};
 use serde::Deserialize;
 
+use crate::error::NO_REASON;
 use crate::{PolicyError, PolicyRequest, state};
 
 const PACKAGE: &str = "data.agent_policy";
@@ -148,7 +149,7 @@ impl PolicyEngine {
         Err(match rule {
             RuleIs::Defined => PolicyError::Denied {
                 entry_point: entry_point.to_owned(),
-                prints: decision.prints.join("; "),
+                reason: reason(&decision.prints),
             },
             RuleIs::Undefined => PolicyError::NoRule(entry_point.to_owned()),
         })
@@ -277,6 +278,15 @@ impl Inner {
         self.engine.clear_data();
         self.engine.add_data(data)?;
         Ok(())
+    }
+}
+
+/// What the rule printed, on one line.
+fn reason(prints: &[String]) -> String {
+    if prints.is_empty() {
+        NO_REASON.to_owned()
+    } else {
+        prints.join("; ")
     }
 }
 

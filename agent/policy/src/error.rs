@@ -2,16 +2,19 @@
 
 use redoubt_errors::{ErrorCode, UserError};
 
+/// Stands for the reason of a rule that prints nothing.
+pub(crate) const NO_REASON: &str = "no body of the rule allows it";
+
 #[expect(clippy::doc_markdown, reason = "the comments are the messages")]
 /// Why a request was refused or a policy could not be loaded.
 #[derive(Debug, thiserror::Error, displaydoc::Display)]
 pub enum PolicyError {
-    /// {entry_point} is blocked by policy: {prints}
+    /// {entry_point} is blocked by policy: {reason}
     Denied {
         /// The rule that refused, named after the request's message.
         entry_point: String,
         /// What the rule printed, bounded and on one line.
-        prints: String,
+        reason: String,
     },
     /// {0} is blocked by policy: the policy has no such rule
     NoRule(String),
@@ -79,6 +82,9 @@ impl UserError for PolicyError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Denied { reason, .. } if reason == NO_REASON => {
+                "a print() in the rule's body appears here"
+            }
             Self::NoRule(name) => {
                 return Some(format!("add \"default {name} := true\" to allow it"));
             }

@@ -194,6 +194,17 @@ fn a_denial_names_the_rule_and_its_prints_and_never_the_input() {
 }
 
 #[test]
+fn a_rule_that_prints_nothing_is_refused_with_a_hint() {
+    let engine = policy("default ExecProcessRequest := false");
+    let error = engine.check(&ExecProcessRequest::default()).unwrap_err();
+    assert_eq!(
+        OneLine(&error).to_string(),
+        "[RDT-POL-001] ExecProcessRequest is blocked by policy: no body of the rule allows it \
+         (hint: a print() in the rule's body appears here)"
+    );
+}
+
+#[test]
 fn prints_are_bounded() {
     let engine = policy(
         r"

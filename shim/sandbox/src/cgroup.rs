@@ -366,15 +366,10 @@ mod tests {
     #[tokio::test]
     async fn a_child_runs_in_the_groups_which_are_then_removed() {
         let id = format!("rdt-cgroup-test-{}", std::process::id());
-        let Ok(groups) = Cgroups::locate(&format!("/{id}/c1"), &id, true) else {
-            println!("skipped: no cgroup file system is mounted");
-            return;
-        };
+        let groups = Cgroups::locate(&format!("/{id}/c1"), &id, true)
+            .expect("a cgroup file system is mounted");
         let made = groups.missing();
-        if groups.create().is_err() {
-            println!("skipped: control groups cannot be made here");
-            return;
-        }
+        groups.create().expect("root may make control groups");
         let child = ChildProcess::spawn(ChildSpec {
             program: "/bin/sh".into(),
             args: vec![

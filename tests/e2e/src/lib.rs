@@ -2,14 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::File;
+pub mod requests;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use redoubt_lab::{
@@ -26,13 +26,11 @@ pub const KEY_ID: &str = "kbs:///default/key/sample";
 
 const KEY_PATH: &str = "default/key/sample";
 
-/// Waits until no other test has a lab: what a pod leaves behind is looked for on the whole
-/// machine, so that two at a time would blame each other.
-fn take_turn() -> Result<Flock<File>> {
-    let folder = File::open("/var/tmp")?;
-    Flock::lock(folder, FlockArg::LockExclusive)
-        .map_err(|(_, error)| error)
-        .context("cannot lock /var/tmp")
+/// What `cargo xtask test` prepared for these tests.
+pub fn description() -> Result<LabDescription> {
+    let description = std::env::var("REDOUBT_LAB")
+        .context("REDOUBT_LAB is not set: run these tests with `cargo xtask test`")?;
+    Ok(serde_json::from_str(&description)?)
 }
 
 /// A lab with the sample image in its registry and the key at its broker.
@@ -45,17 +43,16 @@ pub struct Fixture {
     /// The key's file at the broker.
     pub key_file: PathBuf,
     before: Leftovers,
-    // Dropped last: the next lab of this machine waits for the end of this one.
-    _turn: Flock<File>,
 }
 
 impl Fixture {
     /// Starts a lab from what `cargo xtask test` prepared.
     pub fn start() -> Result<Self> {
-        let description = std::env::var("REDOUBT_LAB")
-            .context("REDOUBT_LAB is not set: run these tests with `cargo xtask test`")?;
-        let description: LabDescription = serde_json::from_str(&description)?;
-        let turn = take_turn()?;
+        Self::start_from(description()?)
+    }
+
+    /// Starts a lab from a description.
+    pub fn start_from(description: LabDescription) -> Result<Self> {
         let lab = Lab::start(description.binaries, description.guest, &description.parts)?;
         let key: Vec<u8> = (0..32_u8)
             .map(|byte| byte.wrapping_mul(7).wrapping_add(3))
@@ -68,7 +65,6 @@ impl Fixture {
             image,
             key_file,
             before,
-            _turn: turn,
         })
     }
 

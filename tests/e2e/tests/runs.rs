@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use redoubt_e2e::Fixture;
-use redoubt_lab::{PodRequest, SECRET, ScenarioOptions};
+use redoubt_e2e::requests::{any_program, shell};
+use redoubt_lab::{PodRequest, SECRET};
 
 /// The stages of a pod's start in their order.
 const STAGES: [&str; 10] = [
@@ -19,29 +20,6 @@ const STAGES: [&str; 10] = [
     "container-started",
     "exited",
 ];
-
-/// A policy like the sample's that also lets any program of the image run.
-fn any_program(fixture: &Fixture) -> ScenarioOptions {
-    let mut options = fixture.working();
-    options.policy = options
-        .policy
-        .replace(
-            "input.OCI.Process.Args[0] == \"/srv/workload\"",
-            "count(input.OCI.Process.Args) > 0",
-        )
-        .replace(
-            "default ExecProcessRequest := false",
-            "default ExecProcessRequest := true",
-        );
-    options
-}
-
-fn shell(script: &str) -> PodRequest {
-    PodRequest {
-        command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-        ..PodRequest::default()
-    }
-}
 
 #[test]
 fn an_encrypted_image_runs_and_every_stage_is_on_the_trail() -> Result<()> {

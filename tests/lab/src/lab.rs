@@ -16,6 +16,7 @@ use crate::image::{SampleImage, SampleParts};
 use crate::netns::NetworkNamespace;
 use crate::registry::Registry;
 use crate::stale;
+use crate::turn::Turn;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 const REGISTRY_PORT: u16 = 5000;
@@ -30,6 +31,9 @@ pub struct LabDescription {
     pub guest: GuestFiles,
     /// What the sample image is made of.
     pub parts: SampleParts,
+    /// Folders with `containerd` and `ctr` of other releases than the machine's.
+    #[serde(default)]
+    pub containerds: Vec<PathBuf>,
 }
 
 /// Programs of this workspace and of the machine.
@@ -78,8 +82,10 @@ pub struct Lab {
     pub image: SampleImage,
     /// The namespace of the servers.
     pub servers: NetworkNamespace,
-    // Dropped last: the servers still write while they stop.
+    // Dropped after the servers, which still write while they stop.
     dir: LabDir,
+    // Dropped last: the next lab of this machine waits for the end of this one.
+    _turn: Turn,
 }
 
 /// The lab's folder, removed when dropped.
@@ -106,12 +112,13 @@ impl Drop for LabDir {
 }
 
 impl Lab {
-    /// Starts the servers and builds the sample image.
+    /// Starts the servers and builds the sample image, after any other lab of this machine ended.
     pub fn start(binaries: Binaries, guest: GuestFiles, parts: &SampleParts) -> Result<Self> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "the lab needs root: namespaces and QEMU"
         );
+        let turn = Turn::take()?;
         stale::sweep();
         let id = std::process::id();
         let guard = LabDir::create(stale::lab_dir(id))?;
@@ -150,6 +157,7 @@ impl Lab {
             image,
             servers,
             dir: guard,
+            _turn: turn,
         })
     }
 

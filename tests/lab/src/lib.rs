@@ -19,6 +19,7 @@ mod process;
 mod registry;
 mod scenario;
 mod stale;
+mod turn;
 
 pub use broker::Broker;
 pub use containerd::Containerd;

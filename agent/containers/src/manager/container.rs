@@ -20,7 +20,7 @@ use crate::io::ProcessIo;
 use crate::launch::{self, Launched};
 use crate::process::Process;
 use crate::spec::{self, CheckedSpec};
-use crate::sysctl::NetworkSetting;
+use crate::sysctl::SharedSetting;
 use crate::terminal::{ConsoleSocket, TerminalSettings};
 use crate::{lock, oom, rootfs};
 
@@ -95,11 +95,9 @@ impl Container {
             mut spec,
             rootfs,
             has_user_namespace,
-            network_settings,
+            shared_settings,
         } = spec::check_spec(spec, bundle, &cgroups_path)?;
-        network_settings
-            .iter()
-            .try_for_each(NetworkSetting::apply)?;
+        shared_settings.iter().try_for_each(SharedSetting::apply)?;
         rootfs::make_working_folder(&rootfs, &spec)?;
         let mut process = spec.process().clone().unwrap_or_default();
         spec::set_home(&mut process, || {
