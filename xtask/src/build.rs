@@ -22,10 +22,7 @@ pub(crate) fn cargo(paths: &Paths) -> Command {
 /// that it carries no feature that only a host program asked for.
 pub(crate) fn programs(printer: &Printer, paths: &Paths) -> Result<()> {
     printer.step("building shim and command line");
-    let mut host = cargo(paths);
-    host.args(["build", "--release", "--locked", "--workspace", "--bins"]);
-    host.args(["--exclude", "redoubt-agent"]);
-    succeed(&mut host)?;
+    host_programs(paths)?;
     printer.step("building the guest's agent");
     let mut guest = cargo(paths);
     guest.args([
@@ -37,6 +34,14 @@ pub(crate) fn programs(printer: &Printer, paths: &Paths) -> Result<()> {
         "redoubt-agent",
     ]);
     succeed(&mut guest)
+}
+
+/// Builds shim and command line.
+pub(crate) fn host_programs(paths: &Paths) -> Result<()> {
+    let mut host = cargo(paths);
+    host.args(["build", "--release", "--locked", "--workspace", "--bins"]);
+    host.args(["--exclude", "redoubt-agent"]);
+    succeed(&mut host)
 }
 
 fn succeed(command: &mut Command) -> Result<()> {

@@ -73,6 +73,11 @@ impl Paths {
         self.target().join("fuzz")
     }
 
+    /// Images that benchmarks are run on.
+    pub(crate) fn bench(&self) -> PathBuf {
+        self.target().join("bench")
+    }
+
     /// The guest's kernel, initrd and manifest.
     pub(crate) fn guest(&self) -> PathBuf {
         self.assets().join("guest")

@@ -16,7 +16,7 @@ use redoubt_image_offload::host::{
 use redoubt_image_offload::{
     Platform, PullEvent, PullObserver, PullOptions, RegistryOptions, StaticKeys, TrustRoots,
 };
-use redoubt_ocicrypt::{PrivateKey, PublicKey};
+use redoubt_ocicrypt::{PacketVersion, PrivateKey, PublicKey, RecipientCertificate};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -74,14 +74,16 @@ pub(crate) struct EncryptArgs {
     source: ImageLocation,
     /// Where it goes: oci:DIR[:TAG] or docker://HOST:PORT/NAME:TAG.
     destination: ImageLocation,
-    /// Key of the key broker, such as kbs:///default/key/app=FILE with 32 bytes in the file.
-    #[arg(long, value_name = "KID=FILE")]
-    key: Option<NamedFile>,
-    /// Public key (PEM) of a recipient; may be given several times.
+    /// Key of the key broker, such as kbs:///default/key/app=FILE with 32 bytes in the file;
+    /// may be given several times.
+    #[arg(long = "key", value_name = "KID=FILE")]
+    keys: Vec<NamedFile>,
+    /// Public key (PEM, DER or JWK; makes a JWE) or certificate (makes PKCS #7) of a recipient;
+    /// may be given several times.
     #[arg(
         long = "recipient",
         value_name = "FILE",
-        required_unless_present = "key"
+        required_unless_present = "keys"
     )]
     recipients: Vec<PathBuf>,
     #[command(flatten)]
@@ -229,16 +231,22 @@ impl PullObserver for Remarks {
 
 impl EncryptArgs {
     fn request(self) -> Result<EncryptRequest, Failure> {
-        let broker_key = match self.key {
-            Some(NamedFile { name, path }) => Some(BrokerKey {
+        let mut broker_keys = Vec::new();
+        for NamedFile { name, path } in self.keys {
+            broker_keys.push(BrokerKey {
                 kid: name,
                 key: Zeroizing::new(files::read(&path)?),
-            }),
-            None => None,
-        };
+            });
+        }
         let mut public_keys = Vec::new();
+        let mut certificates = Vec::new();
         for path in &self.recipients {
-            public_keys.push(PublicKey::parse(&files::read(path)?)?);
+            let bytes = files::read(path)?;
+            if let Ok(certificate) = RecipientCertificate::parse(&bytes) {
+                certificates.push(certificate);
+            } else {
+                public_keys.push(PublicKey::parse(&bytes)?);
+            }
         }
         let registry = match &self.destination {
             ImageLocation::Registry { registry, .. } => Some(registry.as_str()),
@@ -248,8 +256,10 @@ impl EncryptArgs {
         Ok(EncryptRequest {
             source: self.source,
             destination: self.destination,
-            broker_key,
+            broker_keys,
+            packet_version: PacketVersion::V1,
             public_keys,
+            certificates,
             platform: Platform::default(),
             target: PushTarget {
                 registries,

@@ -7,7 +7,11 @@ use crate::errors::OcicryptError;
 use crate::jwe::JweMessage;
 use crate::keys::PublicKey;
 use crate::options::{PrivateOptions, PublicOptions};
-use crate::provider::ProviderPacket;
+#[cfg(feature = "rsa")]
+use crate::pkcs7::Pkcs7Message;
+use crate::provider::{PacketVersion, ProviderPacket};
+#[cfg(feature = "rsa")]
+use crate::rsa_keys::RecipientCertificate;
 
 /// Annotation with the public options.
 pub const PUBLIC_OPTIONS: &str = "org.opencontainers.image.enc.pubopts";
@@ -15,6 +19,8 @@ pub const PUBLIC_OPTIONS: &str = "org.opencontainers.image.enc.pubopts";
 pub const ENCRYPTED_KEY_PREFIX: &str = "org.opencontainers.image.enc.keys.";
 
 const JWE: &str = "jwe";
+#[cfg(feature = "rsa")]
+const PKCS7: &str = "pkcs7";
 const PROVIDER_PREFIX: &str = "provider.";
 /// The provider name under which broker packets travel.
 const BROKER_PROVIDER: &str = "provider.attestation-agent";
@@ -39,6 +45,9 @@ pub enum Recipient {
     Provider(ProviderPacket),
     /// Wrapped for an asymmetric key.
     Jwe(JweMessage),
+    /// Wrapped for the holder of a certificate.
+    #[cfg(feature = "rsa")]
+    Pkcs7(Pkcs7Message),
     /// Of a scheme, or in a form, that cannot be opened here.
     Unusable {
         /// Scheme as in the annotation's name, such as `pkcs7`.
@@ -97,6 +106,11 @@ impl LayerEncryption {
 
 impl Recipient {
     fn read(scheme: &str, blob: &[u8]) -> Self {
+        #[cfg(feature = "rsa")]
+        if scheme == PKCS7 {
+            return Pkcs7Message::parse(blob)
+                .map_or_else(|error| Self::unusable(scheme, Some(error)), Self::Pkcs7);
+        }
         let read = if scheme == JWE {
             JweMessage::parse(blob).map(Self::Jwe)
         } else if scheme.starts_with(PROVIDER_PREFIX) {
@@ -104,48 +118,94 @@ impl Recipient {
             // be opened is decided by the packet itself.
             ProviderPacket::parse(blob).map(Self::Provider)
         } else {
-            return Self::Unusable {
-                scheme: scheme.chars().take(64).collect(),
-                reason: None,
-            };
+            return Self::unusable(scheme, None);
         };
-        read.unwrap_or_else(|error| Self::Unusable {
-            scheme: scheme.chars().take(64).collect(),
-            reason: Some(error),
-        })
+        read.unwrap_or_else(|error| Self::unusable(scheme, Some(error)))
     }
 
-    fn scheme(&self) -> &str {
+    fn unusable(scheme: &str, reason: Option<OcicryptError>) -> Self {
+        Self::Unusable {
+            scheme: scheme.chars().take(64).collect(),
+            reason,
+        }
+    }
+
+    /// The kind of recipient: `provider`, `jwe`, `pkcs7` or, when nothing here
+    /// can open it, `unusable`.
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::Provider(_) => "provider",
             Self::Jwe(_) => JWE,
+            #[cfg(feature = "rsa")]
+            Self::Pkcs7(_) => PKCS7,
+            Self::Unusable { .. } => "unusable",
+        }
+    }
+
+    /// The scheme as the annotation names it.
+    fn scheme(&self) -> &str {
+        match self {
             Self::Unusable { scheme, .. } => scheme,
+            other => other.kind(),
         }
     }
 }
 
-/// The annotations for a layer that was just encrypted: public options, one
-/// broker packet where a broker key is given, one JWE per public key.
+/// Who shall be able to open a layer.
+#[derive(Clone, Copy, Default)]
+pub struct Recipients<'a> {
+    /// Ids and 32 bytes of keys of a key broker, for one packet each.
+    pub broker_keys: &'a [(&'a str, &'a [u8])],
+    /// Which form the packets have.
+    pub packet_version: PacketVersion,
+    /// Public keys, for one JWE each.
+    pub public_keys: &'a [PublicKey],
+    /// Certificates, for one PKCS #7 message together.
+    #[cfg(feature = "rsa")]
+    pub certificates: &'a [RecipientCertificate],
+}
+
+impl std::fmt::Debug for Recipients<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recipients").finish_non_exhaustive()
+    }
+}
+
+/// The annotations for a layer that was just encrypted: public options and
+/// the private options, wrapped for each recipient.
 pub fn annotations_for(
     public: &PublicOptions,
     private: &PrivateOptions,
-    broker_key: Option<(&str, &[u8])>,
-    public_keys: &[PublicKey],
+    recipients: &Recipients<'_>,
 ) -> Result<BTreeMap<String, String>, OcicryptError> {
     let mut annotations = BTreeMap::new();
-    if let Some((kid, key)) = broker_key {
-        let packet = ProviderPacket::wrap(kid, key, private)?.to_json()?;
-        annotations.insert(
-            format!("{ENCRYPTED_KEY_PREFIX}{BROKER_PROVIDER}"),
-            base64_text::encode(&packet),
-        );
-    }
-    let messages = public_keys
+    let mut add = |scheme: &str, messages: Vec<String>| {
+        if !messages.is_empty() {
+            let name = format!("{ENCRYPTED_KEY_PREFIX}{scheme}");
+            annotations.insert(name, messages.join(","));
+        }
+    };
+    let packets = recipients
+        .broker_keys
+        .iter()
+        .map(|(kid, key)| {
+            let packet = ProviderPacket::wrap(kid, key, private)?;
+            Ok(base64_text::encode(
+                &packet.to_json(recipients.packet_version)?,
+            ))
+        })
+        .collect::<Result<_, OcicryptError>>()?;
+    add(BROKER_PROVIDER, packets);
+    let messages = recipients
+        .public_keys
         .iter()
         .map(|key| Ok(base64_text::encode(&JweMessage::seal(key, private)?)))
-        .collect::<Result<Vec<_>, OcicryptError>>()?;
-    if !messages.is_empty() {
-        annotations.insert(format!("{ENCRYPTED_KEY_PREFIX}{JWE}"), messages.join(","));
+        .collect::<Result<_, OcicryptError>>()?;
+    add(JWE, messages);
+    #[cfg(feature = "rsa")]
+    if !recipients.certificates.is_empty() {
+        let message = Pkcs7Message::seal(recipients.certificates, private)?;
+        add(PKCS7, vec![base64_text::encode(&message)]);
     }
     if annotations.is_empty() {
         return Err(OcicryptError::NoRecipients);
@@ -155,6 +215,11 @@ pub fn annotations_for(
         base64_text::encode(&public.to_json()),
     );
     Ok(annotations)
+}
+
+/// Whether an annotation belongs to a layer's encryption.
+pub fn is_encryption_annotation(name: &str) -> bool {
+    name == PUBLIC_OPTIONS || name.starts_with(ENCRYPTED_KEY_PREFIX)
 }
 
 #[cfg(test)]
@@ -173,22 +238,24 @@ mod tests {
     fn a_layer_for_several_recipients_opens_for_each() {
         let layer = LayerEncryptor::generate().unwrap().finish();
         let keys = [key().public_key(), key().public_key()];
-        let annotations = annotations_for(
-            &layer.public,
-            &layer.private,
-            Some(("kbs:///a/b/c", &[1; 32])),
-            &keys,
-        )
-        .unwrap();
+        let recipients = Recipients {
+            broker_keys: &[("kbs:///a/b/c", &[1; 32]), ("kbs:///a/b/d", &[2; 32])],
+            public_keys: &keys,
+            ..Recipients::default()
+        };
+        let annotations = annotations_for(&layer.public, &layer.private, &recipients).unwrap();
         let read = LayerEncryption::from_annotations(&annotations).unwrap();
         assert_eq!(read.public, layer.public);
-        assert_eq!(read.recipients.len(), 3);
+        assert_eq!(read.recipients.len(), 4);
         assert_eq!(read.schemes(), "jwe, provider");
         for recipient in &read.recipients {
             let opened = match recipient {
                 Recipient::Jwe(message) => message.open(&key()).unwrap(),
-                Recipient::Provider(packet) => packet.unwrap(&[1; 32]).unwrap(),
-                Recipient::Unusable { .. } => panic!("{recipient:?}"),
+                Recipient::Provider(packet) if packet.kid() == "kbs:///a/b/c" => {
+                    packet.unwrap(&[1; 32]).unwrap()
+                }
+                Recipient::Provider(packet) => packet.unwrap(&[2; 32]).unwrap(),
+                _ => panic!("{recipient:?}"),
             };
             assert_eq!(*opened.to_json(), *layer.private.to_json());
         }
@@ -197,7 +264,7 @@ mod tests {
     #[test]
     fn a_layer_without_recipients_is_neither_written_nor_read() {
         let layer = LayerEncryptor::generate().unwrap().finish();
-        let none = annotations_for(&layer.public, &layer.private, None, &[]);
+        let none = annotations_for(&layer.public, &layer.private, &Recipients::default());
         assert_eq!(none.unwrap_err(), OcicryptError::NoRecipients);
         let public = base64_text::encode(&layer.public.to_json());
         let annotations = BTreeMap::from([(PUBLIC_OPTIONS.to_owned(), public)]);
@@ -210,13 +277,11 @@ mod tests {
     #[test]
     fn a_broken_packet_does_not_spoil_its_neighbours() {
         let layer = LayerEncryptor::generate().unwrap().finish();
-        let mut annotations = annotations_for(
-            &layer.public,
-            &layer.private,
-            Some(("kbs:///a/b/c", &[1; 32])),
-            &[],
-        )
-        .unwrap();
+        let recipients = Recipients {
+            broker_keys: &[("kbs:///a/b/c", &[1; 32])],
+            ..Recipients::default()
+        };
+        let mut annotations = annotations_for(&layer.public, &layer.private, &recipients).unwrap();
         annotations.insert(
             format!("{ENCRYPTED_KEY_PREFIX}jwe"),
             base64_text::encode(b"{}"),
@@ -254,6 +319,8 @@ mod tests {
             let _ = PrivateOptions::parse(&bytes);
             let _ = ProviderPacket::parse(&bytes);
             let _ = JweMessage::parse(&bytes);
+            #[cfg(feature = "rsa")]
+            let _ = Pkcs7Message::parse(&bytes);
             let _ = PrivateKey::parse(&bytes);
             let _ = PublicKey::parse(&bytes);
         }

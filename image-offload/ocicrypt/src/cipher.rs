@@ -100,11 +100,20 @@ impl LayerVerifier {
 
     /// Takes the next bytes of the ciphertext.
     pub fn update(&mut self, ciphertext: &[u8]) {
-        self.hmac.update(ciphertext);
-        self.scratch.clear();
-        self.scratch.extend_from_slice(ciphertext);
-        self.decryptor.apply(&mut self.scratch);
-        self.plaintext.update(self.scratch.as_slice());
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.extend_from_slice(ciphertext);
+        self.update_in_place(&mut scratch);
+        self.scratch = scratch;
+    }
+
+    /// Takes the next bytes of the ciphertext and leaves their plaintext in
+    /// their place, for a caller that keeps it unread until
+    /// [`LayerVerifier::finish`] has agreed.
+    pub fn update_in_place(&mut self, data: &mut [u8]) {
+        self.hmac.update(data);
+        self.decryptor.apply(data);
+        self.plaintext.update(&*data);
     }
 
     /// Compares, the HMAC in constant time.

@@ -79,8 +79,15 @@ pub enum OcicryptError {
     },
     /// the JWE is not for the given private key
     JweWrongKey,
-    /// RSA private keys are not supported
+    /// RSA private keys are not supported here
     RsaPrivateKey,
+    /// the PKCS #7 message is not valid: {reason}
+    Pkcs7Invalid {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// the PKCS #7 message is not for the given private key
+    Pkcs7WrongKey,
     /// the key cannot be used: {reason}
     KeyInvalid {
         /// What is wrong.
@@ -114,6 +121,8 @@ impl UserError for OcicryptError {
             Self::RsaPrivateKey => "RDT-ENC-019",
             Self::KeyInvalid { .. } => "RDT-ENC-020",
             Self::Random => "RDT-ENC-021",
+            Self::Pkcs7Invalid { .. } => "RDT-ENC-022",
+            Self::Pkcs7WrongKey => "RDT-ENC-023",
         })
     }
 

@@ -1,5 +1,6 @@
 //! JSON web encryption (RFC 7516) as far as layers use it: ECDH-ES+A256KW on
-//! P-256 with A256GCM content, in the JSON serialisations.
+//! P-256 and, for host tools, RSA-OAEP, with A256GCM content, in the JSON
+//! serialisations.
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
@@ -11,11 +12,17 @@ use zeroize::Zeroizing;
 
 use crate::base64_text::{decode_url, encode_url};
 use crate::errors::OcicryptError;
-use crate::keys::{Jwk, PrivateKey, PublicKey};
+use crate::keys::{Jwk, PrivateKey, PrivateKeyKind, PublicKey, PublicKeyKind};
 use crate::options::{MAX_DOCUMENT_BYTES, PrivateOptions};
+#[cfg(feature = "rsa")]
+use crate::rsa_keys::{self, RsaPadding};
 
 const KEY_AGREEMENT: &str = "ECDH-ES+A256KW";
 const CONTENT_CIPHER: &str = "A256GCM";
+#[cfg(feature = "rsa")]
+const RSA_OAEP: &str = "RSA-OAEP";
+#[cfg(feature = "rsa")]
+const RSA_OAEP_256: &str = "RSA-OAEP-256";
 /// Recipients of one message; the format has one message per recipient list.
 const MAX_RECIPIENTS: usize = 64;
 
@@ -167,7 +174,7 @@ impl JweMessage {
     pub fn open(&self, key: &PrivateKey) -> Result<PrivateOptions, OcicryptError> {
         let mut last = OcicryptError::JweWrongKey;
         for recipient in &self.recipients {
-            match recipient.content_key(&key.0) {
+            match recipient.content_key(key) {
                 Ok(content_key) => return self.open_content(&content_key),
                 Err(error) => last = error,
             }
@@ -193,27 +200,13 @@ impl JweMessage {
 
     /// Seals private options for one public key and writes the flattened form.
     pub fn seal(recipient: &PublicKey, private: &PrivateOptions) -> Result<Vec<u8>, OcicryptError> {
-        let ephemeral = random_secret()?;
-        let epk = serde_json::to_value(Jwk::of(&ephemeral.public_key()))
-            .map_err(|_| invalid("cannot be written"))?;
-        let header = Header {
-            alg: Some(KEY_AGREEMENT.to_owned()),
-            enc: Some(CONTENT_CIPHER.to_owned()),
-            epk: Some(epk),
-            ..Header::default()
-        };
-        let protected =
-            encode_url(&serde_json::to_vec(&header).map_err(|_| invalid("cannot be written"))?);
         let mut content_key = Zeroizing::new([0; 32]);
         let mut iv = [0; 12];
         getrandom::fill(content_key.as_mut_slice()).map_err(|_| OcicryptError::Random)?;
         getrandom::fill(&mut iv).map_err(|_| OcicryptError::Random)?;
-
-        let wrapping_key = agree(&ephemeral, &recipient.0, &[], &[]);
-        let mut wrapped = [0; 40];
-        KwAes256::new(&(*wrapping_key).into())
-            .wrap_key(content_key.as_slice(), &mut wrapped)
-            .map_err(|_| invalid("the content key cannot be wrapped"))?;
+        let (header, wrapped) = wrap_content_key(recipient, &content_key)?;
+        let protected =
+            encode_url(&serde_json::to_vec(&header).map_err(|_| invalid("cannot be written"))?);
         let json = private.to_json();
         let payload = Payload {
             msg: json.as_slice(),
@@ -231,6 +224,40 @@ impl JweMessage {
             encode_url(tag),
         )
         .into_bytes())
+    }
+}
+
+/// The content key for one recipient, with the header that says how.
+fn wrap_content_key(
+    recipient: &PublicKey,
+    content_key: &[u8; 32],
+) -> Result<(Header, Vec<u8>), OcicryptError> {
+    let header = |algorithm: &str| Header {
+        alg: Some(algorithm.to_owned()),
+        enc: Some(CONTENT_CIPHER.to_owned()),
+        ..Header::default()
+    };
+    match &recipient.0 {
+        PublicKeyKind::Ec(recipient) => {
+            let ephemeral = random_secret()?;
+            let epk = serde_json::to_value(Jwk::of(&ephemeral.public_key()))
+                .map_err(|_| invalid("cannot be written"))?;
+            let wrapping_key = agree(&ephemeral, recipient, &[], &[]);
+            let mut wrapped = [0; 40];
+            KwAes256::new(&(*wrapping_key).into())
+                .wrap_key(content_key.as_slice(), &mut wrapped)
+                .map_err(|_| invalid("the content key cannot be wrapped"))?;
+            let header = Header {
+                epk: Some(epk),
+                ..header(KEY_AGREEMENT)
+            };
+            Ok((header, wrapped.to_vec()))
+        }
+        #[cfg(feature = "rsa")]
+        PublicKeyKind::Rsa(recipient) => {
+            let wrapped = rsa_keys::wrap(recipient, RsaPadding::OaepSha1, content_key)?;
+            Ok((header(RSA_OAEP), wrapped))
+        }
     }
 }
 
@@ -261,17 +288,43 @@ impl JweRecipient {
         })
     }
 
-    fn content_key(&self, key: &SecretKey) -> Result<Zeroizing<[u8; 32]>, OcicryptError> {
-        for (found, supported) in [
-            (&self.header.alg, KEY_AGREEMENT),
-            (&self.header.enc, CONTENT_CIPHER),
-        ] {
-            let found = found.as_deref().unwrap_or("(none)");
-            if found != supported {
-                let algorithm = found.chars().take(64).collect();
-                return Err(OcicryptError::JweAlgorithm { algorithm });
-            }
+    fn content_key(&self, key: &PrivateKey) -> Result<Zeroizing<[u8; 32]>, OcicryptError> {
+        let named = |name: &Option<String>| name.clone().unwrap_or_else(|| "(none)".to_owned());
+        let unsupported = |name: &Option<String>| OcicryptError::JweAlgorithm {
+            algorithm: named(name).chars().take(64).collect(),
+        };
+        if self.header.enc.as_deref() != Some(CONTENT_CIPHER) {
+            return Err(unsupported(&self.header.enc));
         }
+        match (self.header.alg.as_deref(), &key.0) {
+            (Some(KEY_AGREEMENT), PrivateKeyKind::Ec(key)) => self.agreed_content_key(key),
+            #[cfg(feature = "rsa")]
+            (Some(RSA_OAEP), PrivateKeyKind::Rsa(key)) => {
+                self.transported_content_key(key, RsaPadding::OaepSha1)
+            }
+            #[cfg(feature = "rsa")]
+            (Some(RSA_OAEP_256), PrivateKeyKind::Rsa(key)) => {
+                self.transported_content_key(key, RsaPadding::OaepSha256)
+            }
+            #[cfg(feature = "rsa")]
+            (Some(KEY_AGREEMENT | RSA_OAEP | RSA_OAEP_256), _) => Err(OcicryptError::JweWrongKey),
+            _ => Err(unsupported(&self.header.alg)),
+        }
+    }
+
+    #[cfg(feature = "rsa")]
+    fn transported_content_key(
+        &self,
+        key: &rsa::RsaPrivateKey,
+        padding: RsaPadding,
+    ) -> Result<Zeroizing<[u8; 32]>, OcicryptError> {
+        rsa_keys::unwrap(key, padding, &self.encrypted_key)
+            .and_then(|content_key| <[u8; 32]>::try_from(content_key.as_slice()).ok())
+            .map(Zeroizing::new)
+            .ok_or(OcicryptError::JweWrongKey)
+    }
+
+    fn agreed_content_key(&self, key: &SecretKey) -> Result<Zeroizing<[u8; 32]>, OcicryptError> {
         let epk = self
             .header
             .epk
@@ -340,8 +393,12 @@ mod tests {
     use super::*;
     use crate::cipher::LayerEncryptor;
 
+    fn secret(seed: u8) -> SecretKey {
+        SecretKey::from_slice(&[seed; 32]).unwrap()
+    }
+
     fn key(seed: u8) -> PrivateKey {
-        PrivateKey(SecretKey::from_slice(&[seed; 32]).unwrap())
+        secret(seed).into()
     }
 
     fn sealed() -> (PrivateOptions, serde_json::Value) {
@@ -416,9 +473,9 @@ mod tests {
             open(&changed, &key(1)).unwrap_err()
         };
         assert_eq!(
-            with_header(serde_json::json!({"alg": "RSA-OAEP", "enc": "A256GCM"})),
+            with_header(serde_json::json!({"alg": "dir", "enc": "A256GCM"})),
             OcicryptError::JweAlgorithm {
-                algorithm: "RSA-OAEP".to_owned()
+                algorithm: "dir".to_owned()
             }
         );
         assert_eq!(
@@ -453,13 +510,10 @@ mod tests {
     /// be the same from both sides.
     #[test]
     fn both_sides_agree_on_the_wrapping_key() {
-        let (one, two) = (key(3), key(4));
-        let there = agree(&one.0, &two.public_key().0, b"Alice", b"Bob");
-        let back = agree(&two.0, &one.public_key().0, b"Alice", b"Bob");
+        let (one, two) = (secret(3), secret(4));
+        let there = agree(&one, &two.public_key(), b"Alice", b"Bob");
+        let back = agree(&two, &one.public_key(), b"Alice", b"Bob");
         assert_eq!(*there, *back);
-        assert_ne!(
-            *there,
-            *agree(&one.0, &two.public_key().0, b"Bob", b"Alice")
-        );
+        assert_ne!(*there, *agree(&one, &two.public_key(), b"Bob", b"Alice"));
     }
 }

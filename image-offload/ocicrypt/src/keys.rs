@@ -1,4 +1,4 @@
-//! Asymmetric keys of JWE recipients: elliptic curve P-256.
+//! Asymmetric keys of recipients: elliptic curve P-256 and, for host tools, RSA.
 
 use std::fmt;
 
@@ -12,18 +12,58 @@ use crate::base64_text;
 use crate::errors::OcicryptError;
 
 /// Key files are far smaller; more is refused before it is parsed.
-const MAX_KEY_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_KEY_BYTES: usize = 64 * 1024;
 
-/// A private key that opens JWE recipients; shows nothing of itself.
+/// A private key that opens JWE and PKCS #7 recipients; shows nothing of itself.
 #[derive(Clone)]
-pub struct PrivateKey(pub(crate) SecretKey);
+pub struct PrivateKey(pub(crate) PrivateKeyKind);
+
+#[derive(Clone)]
+pub(crate) enum PrivateKeyKind {
+    Ec(SecretKey),
+    #[cfg(feature = "rsa")]
+    Rsa(Box<rsa::RsaPrivateKey>),
+}
 
 /// A public key to encrypt for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicKey(pub(crate) p256::PublicKey);
+pub struct PublicKey(pub(crate) PublicKeyKind);
 
-/// A JSON web key (RFC 7517, RFC 7518 §6.2) of which only P-256 is read.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PublicKeyKind {
+    Ec(p256::PublicKey),
+    #[cfg(feature = "rsa")]
+    Rsa(Box<rsa::RsaPublicKey>),
+}
+
+impl From<SecretKey> for PrivateKey {
+    fn from(key: SecretKey) -> Self {
+        Self(PrivateKeyKind::Ec(key))
+    }
+}
+
+impl From<p256::PublicKey> for PublicKey {
+    fn from(key: p256::PublicKey) -> Self {
+        Self(PublicKeyKind::Ec(key))
+    }
+}
+
+#[cfg(feature = "rsa")]
+impl From<rsa::RsaPrivateKey> for PrivateKey {
+    fn from(key: rsa::RsaPrivateKey) -> Self {
+        Self(PrivateKeyKind::Rsa(Box::new(key)))
+    }
+}
+
+#[cfg(feature = "rsa")]
+impl From<rsa::RsaPublicKey> for PublicKey {
+    fn from(key: rsa::RsaPublicKey) -> Self {
+        Self(PublicKeyKind::Rsa(Box::new(key)))
+    }
+}
+
+/// A JSON web key (RFC 7517, RFC 7518 §6.2 and §6.3): P-256 or RSA.
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Jwk {
     pub(crate) kty: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -34,11 +74,21 @@ pub(crate) struct Jwk {
     pub(crate) y: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) d: Option<String>,
+    #[serde(default, skip_serializing)]
+    pub(crate) n: Option<String>,
+    #[serde(default, skip_serializing)]
+    pub(crate) e: Option<String>,
+    #[serde(default, skip_serializing)]
+    pub(crate) p: Option<String>,
+    #[serde(default, skip_serializing)]
+    pub(crate) q: Option<String>,
 }
 
 impl Drop for Jwk {
     fn drop(&mut self) {
-        self.d.zeroize();
+        for secret in [&mut self.d, &mut self.p, &mut self.q] {
+            secret.zeroize();
+        }
     }
 }
 
@@ -48,13 +98,12 @@ impl Jwk {
         let part = |range: std::ops::Range<usize>| {
             base64_text::encode_url(point.as_bytes().get(range).unwrap_or_default())
         };
-        Self {
-            kty: "EC".to_owned(),
-            crv: "P-256".to_owned(),
-            x: part(1..33),
-            y: part(33..65),
-            d: None,
-        }
+        let mut jwk = Self::default();
+        "EC".clone_into(&mut jwk.kty);
+        "P-256".clone_into(&mut jwk.crv);
+        jwk.x = part(1..33);
+        jwk.y = part(33..65);
+        jwk
     }
 
     pub(crate) fn public_key(&self) -> Result<p256::PublicKey, OcicryptError> {
@@ -83,14 +132,22 @@ impl PrivateKey {
         match std::str::from_utf8(bytes).map(str::trim_start) {
             Ok(text) if text.starts_with('{') => Self::from_jwk(text),
             Ok(text) if text.starts_with("-----BEGIN") => Self::from_pem(text),
-            _ => SecretKey::from_pkcs8_der(bytes)
-                .ok()
-                .or_else(|| SecretKey::from_sec1_der(bytes).ok())
-                .map(Self)
-                .ok_or(OcicryptError::KeyInvalid {
-                    reason: "not a P-256 private key",
-                }),
+            _ => Self::from_der(bytes),
         }
+    }
+
+    fn from_der(bytes: &[u8]) -> Result<Self, OcicryptError> {
+        let ec = SecretKey::from_pkcs8_der(bytes)
+            .ok()
+            .or_else(|| SecretKey::from_sec1_der(bytes).ok());
+        if let Some(key) = ec {
+            return Ok(key.into());
+        }
+        #[cfg(feature = "rsa")]
+        if let Some(key) = crate::rsa_keys::private_from_der(bytes) {
+            return key.map(Self::from);
+        }
+        Err(NOT_A_PRIVATE_KEY)
     }
 
     fn from_pem(text: &str) -> Result<Self, OcicryptError> {
@@ -100,23 +157,23 @@ impl PrivateKey {
             .map_or(text, |start| &text[start..]);
         if block.starts_with("-----BEGIN EC PRIVATE KEY") {
             return SecretKey::from_sec1_pem(block.trim_end())
-                .map(Self)
-                .map_err(|_| OcicryptError::KeyInvalid {
-                    reason: "not a P-256 private key",
-                });
+                .map(Self::from)
+                .map_err(|_| NOT_A_PRIVATE_KEY);
+        }
+        #[cfg(feature = "rsa")]
+        if let Some(key) = crate::rsa_keys::private_from_pem(text) {
+            return key.map(Self::from);
         }
         if text.starts_with("-----BEGIN RSA PRIVATE KEY") {
             return Err(OcicryptError::RsaPrivateKey);
         }
         SecretKey::from_pkcs8_pem(text.trim_end())
-            .map(Self)
+            .map(Self::from)
             .map_err(|_| {
                 if is_rsa_pkcs8(text) {
                     return OcicryptError::RsaPrivateKey;
                 }
-                OcicryptError::KeyInvalid {
-                    reason: "not a P-256 private key",
-                }
+                NOT_A_PRIVATE_KEY
             })
     }
 
@@ -124,6 +181,9 @@ impl PrivateKey {
         let invalid = |reason| OcicryptError::KeyInvalid { reason };
         let jwk: Jwk = serde_json::from_str(text).map_err(|_| invalid("not a JSON web key"))?;
         if jwk.kty == "RSA" {
+            #[cfg(feature = "rsa")]
+            return crate::rsa_keys::private_from_jwk(&jwk).map(Self::from);
+            #[cfg(not(feature = "rsa"))]
             return Err(OcicryptError::RsaPrivateKey);
         }
         let public = jwk.public_key()?;
@@ -137,12 +197,28 @@ impl PrivateKey {
         if secret.public_key() != public {
             return Err(invalid("private and public part do not belong together"));
         }
-        Ok(Self(secret))
+        Ok(secret.into())
     }
 
     /// The public half.
     pub fn public_key(&self) -> PublicKey {
-        PublicKey(self.0.public_key())
+        match &self.0 {
+            PrivateKeyKind::Ec(key) => key.public_key().into(),
+            #[cfg(feature = "rsa")]
+            PrivateKeyKind::Rsa(key) => key.to_public_key().into(),
+        }
+    }
+
+    /// Opens a PKCS #7 message and reads the private options.
+    #[cfg(feature = "rsa")]
+    pub fn open_pkcs7(
+        &self,
+        message: &crate::Pkcs7Message,
+    ) -> Result<crate::PrivateOptions, OcicryptError> {
+        match &self.0 {
+            PrivateKeyKind::Rsa(key) => message.open(key),
+            PrivateKeyKind::Ec(_) => Err(OcicryptError::Pkcs7WrongKey),
+        }
     }
 }
 
@@ -180,25 +256,59 @@ impl PublicKey {
                 reason: "too large",
             });
         }
-        let invalid = |_| OcicryptError::KeyInvalid {
-            reason: "not a P-256 public key",
-        };
         match std::str::from_utf8(bytes).map(str::trim) {
-            Ok(text) if text.starts_with('{') => {
-                let jwk: Jwk =
-                    serde_json::from_str(text).map_err(|_| OcicryptError::KeyInvalid {
-                        reason: "not a JSON web key",
-                    })?;
-                jwk.public_key().map(Self)
-            }
-            Ok(text) if text.starts_with("-----BEGIN") => {
-                p256::PublicKey::from_public_key_pem(text)
-                    .map(Self)
-                    .map_err(invalid)
-            }
-            _ => p256::PublicKey::from_public_key_der(bytes)
-                .map(Self)
-                .map_err(invalid),
+            Ok(text) if text.starts_with('{') => Self::from_jwk(text),
+            Ok(text) if text.starts_with("-----BEGIN") => Self::from_pem(text),
+            _ => Self::from_der(bytes),
         }
     }
+
+    fn from_jwk(text: &str) -> Result<Self, OcicryptError> {
+        let jwk: Jwk = serde_json::from_str(text).map_err(|_| OcicryptError::KeyInvalid {
+            reason: "not a JSON web key",
+        })?;
+        #[cfg(feature = "rsa")]
+        if jwk.kty == "RSA" {
+            return crate::rsa_keys::public_from_jwk(&jwk).map(Self::from);
+        }
+        jwk.public_key().map(Self::from)
+    }
+
+    fn from_pem(text: &str) -> Result<Self, OcicryptError> {
+        if let Ok(key) = p256::PublicKey::from_public_key_pem(text) {
+            return Ok(key.into());
+        }
+        #[cfg(feature = "rsa")]
+        if let Some(key) = crate::rsa_keys::public_from_pem(text) {
+            return key.map(Self::from);
+        }
+        Err(NOT_A_PUBLIC_KEY)
+    }
+
+    fn from_der(bytes: &[u8]) -> Result<Self, OcicryptError> {
+        if let Ok(key) = p256::PublicKey::from_public_key_der(bytes) {
+            return Ok(key.into());
+        }
+        #[cfg(feature = "rsa")]
+        if let Some(key) = crate::rsa_keys::public_from_der(bytes) {
+            return key.map(Self::from);
+        }
+        Err(NOT_A_PUBLIC_KEY)
+    }
 }
+
+const NOT_A_PRIVATE_KEY: OcicryptError = OcicryptError::KeyInvalid {
+    reason: if cfg!(feature = "rsa") {
+        "not a P-256 or RSA private key"
+    } else {
+        "not a P-256 private key"
+    },
+};
+
+const NOT_A_PUBLIC_KEY: OcicryptError = OcicryptError::KeyInvalid {
+    reason: if cfg!(feature = "rsa") {
+        "not a P-256 or RSA public key"
+    } else {
+        "not a P-256 public key"
+    },
+};

@@ -4,8 +4,10 @@
 //! over the ciphertext). That key and the digest of the plaintext are the
 //! layer's *private options*; they are wrapped once per recipient and travel
 //! in the annotations of the layer's descriptor beside the *public options*,
-//! which hold the HMAC. Two kinds of recipient are served: *provider packets*,
-//! which name a key of the key broker, and JWE for an elliptic-curve key.
+//! which hold the HMAC. Three kinds of recipient are served: *provider packets*,
+//! which name a key of the key broker, JWE for an elliptic-curve or RSA key, and
+//! PKCS #7 for a certificate. All that needs RSA is behind the feature `rsa`,
+//! which host tools have and guests do not.
 //!
 //! This crate holds the formats and the cryptography, no I/O. The pipeline
 //! decides which recipient to try and where keys come from.
@@ -15,15 +17,22 @@
 mod annotations;
 mod base64_text;
 mod cipher;
+#[cfg(feature = "rsa")]
+mod der_text;
 mod errors;
 mod jwe;
 mod keys;
 mod media_type;
 mod options;
+#[cfg(feature = "rsa")]
+mod pkcs7;
 mod provider;
+#[cfg(feature = "rsa")]
+mod rsa_keys;
 
 pub use annotations::{
-    ENCRYPTED_KEY_PREFIX, LayerEncryption, PUBLIC_OPTIONS, Recipient, annotations_for,
+    ENCRYPTED_KEY_PREFIX, LayerEncryption, PUBLIC_OPTIONS, Recipient, Recipients, annotations_for,
+    is_encryption_annotation,
 };
 pub use cipher::{DecryptingReader, EncryptedLayer, LayerDecryptor, LayerEncryptor, LayerVerifier};
 pub use errors::OcicryptError;
@@ -31,4 +40,8 @@ pub use jwe::JweMessage;
 pub use keys::{PrivateKey, PublicKey};
 pub use media_type::{Compression, LayerMediaType};
 pub use options::{PrivateOptions, PublicOptions};
-pub use provider::{ProviderPacket, WrapType};
+#[cfg(feature = "rsa")]
+pub use pkcs7::Pkcs7Message;
+pub use provider::{PacketVersion, ProviderPacket, WrapType};
+#[cfg(feature = "rsa")]
+pub use rsa_keys::RecipientCertificate;

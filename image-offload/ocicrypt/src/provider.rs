@@ -28,6 +28,16 @@ pub enum WrapType {
     A256Ctr,
 }
 
+/// Which form of the packet is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PacketVersion {
+    /// Without a version; every reader knows it.
+    #[default]
+    V1,
+    /// Version `0.1.0`, which names its provider.
+    V2,
+}
+
 /// A layer's private options wrapped with the broker key `kid`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderPacket {
@@ -49,6 +59,10 @@ struct PacketDocument {
     iv: Option<String>,
     #[serde(default)]
     wrap_type: Option<WrapType>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    provider_settings: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    annotations: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// Longest key id: a path of three short segments needs far less.
@@ -107,11 +121,14 @@ impl ProviderPacket {
         })
     }
 
-    /// Writes the JSON document in version 1, which every reader knows.
-    pub fn to_json(&self) -> Result<Vec<u8>, OcicryptError> {
+    /// Writes the JSON document.
+    pub fn to_json(&self, version: PacketVersion) -> Result<Vec<u8>, OcicryptError> {
+        let is_v2 = version == PacketVersion::V2;
         serde_json::to_vec(&PacketDocument {
-            version: None,
-            provider: None,
+            version: is_v2.then(|| PACKET_VERSION.to_owned()),
+            provider: is_v2.then(|| BROKER.to_owned()),
+            provider_settings: is_v2.then(serde_json::Map::new),
+            annotations: is_v2.then(serde_json::Map::new),
             kid: self.kid.clone(),
             wrapped_data: base64_text::encode(&self.wrapped),
             iv: Some(base64_text::encode(&self.iv)),
@@ -203,7 +220,10 @@ mod tests {
     fn a_packet_opens_with_its_key_only() {
         let private = private();
         let packet = ProviderPacket::wrap(KID, &[5; 32], &private).unwrap();
-        let packet = ProviderPacket::parse(&packet.to_json().unwrap()).unwrap();
+        for version in [PacketVersion::V1, PacketVersion::V2] {
+            let read = ProviderPacket::parse(&packet.to_json(version).unwrap()).unwrap();
+            assert_eq!(read, packet);
+        }
         assert_eq!(packet.kid(), KID);
         assert_eq!(
             *packet.unwrap(&[5; 32]).unwrap().to_json(),

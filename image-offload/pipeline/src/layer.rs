@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 use redoubt_ocicrypt::{
-    Compression, LayerDecryptor, LayerEncryption, LayerMediaType, LayerVerifier, OcicryptError,
-    PrivateKey, PrivateOptions, PublicOptions, Recipient,
+    Compression, LayerEncryption, LayerMediaType, OcicryptError, PrivateKey, PrivateOptions,
+    Recipient,
 };
 
 use crate::digest::Digest;
@@ -19,7 +19,7 @@ use crate::image::Descriptor;
 use crate::interrupt::Interrupt;
 use crate::keys::KeyCache;
 use crate::options::UnpackOptions;
-use crate::registry::{Registry, StagedBlob};
+use crate::registry::{LayerKeys, Registry, StagedBlob};
 use crate::staging::Staging;
 use crate::unpack::{ArchiveStream, extract};
 
@@ -27,6 +27,10 @@ use crate::unpack::{ArchiveStream, extract};
 pub(crate) const FILES: &str = "fs";
 /// List of directories without an entry of their own, each ended by NUL.
 pub(crate) const IMPLICIT: &str = "implicit";
+
+/// Exists beside the files of a layer that hides something of those below.
+#[cfg(feature = "host")]
+pub(crate) const MARKED: &str = "marked";
 
 /// What all layers of one pull share.
 pub(crate) struct LayerContext<'a> {
@@ -108,44 +112,41 @@ impl LayerContext<'_> {
         } = *job;
         let media_type = descriptor.layer_type()?;
         // What cannot be opened in the end is not fetched.
-        let encryption = if media_type.encrypted {
-            Some(LayerEncryption::from_annotations(&descriptor.annotations)?)
+        let mut recipient = None;
+        let keys = if media_type.encrypted {
+            progress.enter("while its key was fetched");
+            let encryption = LayerEncryption::from_annotations(&descriptor.annotations)?;
+            let (private, kind) = self.open_key(&encryption).await?;
+            recipient = Some(kind);
+            let public = encryption.public;
+            Some(LayerKeys { public, private })
         } else {
             None
         };
+        progress.enter("while it was fetched");
         let name = format!("{index}.blob");
-        let blob = self
+        let mut blob = self
             .registry
-            .stage_blob(descriptor, self.staging, &name, &progress.received)
+            .stage_blob(descriptor, self.staging, &name, &progress.received, keys)
             .await?;
-        let digest = descriptor.digest;
+        let (digest, blob_bytes) = (descriptor.digest, blob.bytes);
         self.observer.event(PullEvent::LayerVerified {
             index,
             digest,
-            blob_bytes: blob.bytes,
+            blob_bytes,
         });
-
-        let private = match encryption {
-            None => None,
-            Some(encryption) => {
-                progress.enter("while its key was fetched");
-                let (private, recipient) = self.open_key(&encryption).await?;
-                progress.enter("while it was verified with its key");
-                let plain_bytes = blob.bytes;
-                let private = self
-                    .verify_encrypted(&blob, encryption.public, private)
-                    .await?;
-                self.observer.event(PullEvent::LayerDecrypted {
-                    index,
-                    recipient,
-                    plain_bytes,
-                });
-                Some(private)
-            }
-        };
+        if let (Some(recipient), Some(verifier)) = (recipient, blob.verifier.take()) {
+            progress.enter("while it was verified with its key");
+            verifier.finish()?;
+            self.observer.event(PullEvent::LayerDecrypted {
+                index,
+                recipient,
+                plain_bytes: blob_bytes,
+            });
+        }
         progress.enter("while it was unpacked");
-        let encrypted = private.is_some();
-        let directory = self.unpack(job, blob, media_type, private).await?;
+        let encrypted = recipient.is_some();
+        let directory = self.unpack(job, blob, media_type).await?;
         Ok(Prepared {
             diff_id,
             directory,
@@ -160,13 +161,11 @@ impl LayerContext<'_> {
     ) -> Result<(PrivateOptions, &'static str), ImageError> {
         let mut reason = None;
         for recipient in &encryption.recipients {
-            let Recipient::Jwe(message) = recipient else {
-                continue;
-            };
             for key in self.private_keys {
-                match message.open(key) {
-                    Ok(private) => return Ok((private, "jwe")),
-                    Err(error) => reason = Some(ImageError::Decrypt(error)),
+                match open_with(recipient, key) {
+                    None => {}
+                    Some(Ok(private)) => return Ok((private, recipient.kind())),
+                    Some(Err(error)) => reason = Some(ImageError::Decrypt(error)),
                 }
             }
         }
@@ -178,7 +177,7 @@ impl LayerContext<'_> {
                         Err(error) => Err(error),
                     };
                     match opened {
-                        Ok(private) => return Ok((private, "provider")),
+                        Ok(private) => return Ok((private, recipient.kind())),
                         Err(error) => reason = Some(error),
                     }
                 }
@@ -188,7 +187,7 @@ impl LayerContext<'_> {
                 } => {
                     reason.get_or_insert_with(|| ImageError::Decrypt(error.clone()));
                 }
-                Recipient::Jwe(_) | Recipient::Unusable { .. } => {}
+                _ => {}
             }
         }
         let schemes = encryption.schemes();
@@ -199,28 +198,11 @@ impl LayerContext<'_> {
         )
     }
 
-    async fn verify_encrypted(
-        &self,
-        blob: &StagedBlob,
-        public: PublicOptions,
-        private: PrivateOptions,
-    ) -> Result<PrivateOptions, ImageError> {
-        let (path, staging) = (blob.path.clone(), self.staging.clone());
-        let interrupt = self.interrupt.clone();
-        blocking(move || {
-            let result = verify_file(&path, &public, &private, &interrupt);
-            drop(staging);
-            result.map(|()| private)
-        })
-        .await
-    }
-
     async fn unpack(
         &self,
         job: &Job<'_>,
         blob: StagedBlob,
         media_type: LayerMediaType,
-        private: Option<PrivateOptions>,
     ) -> Result<PathBuf, ImageError> {
         let staging = self.staging.clone();
         let interrupt = self.interrupt.clone();
@@ -233,7 +215,7 @@ impl LayerContext<'_> {
                 options,
                 interrupt: &interrupt,
             };
-            unpacking.run(&blob, media_type.compression, private.as_ref(), diff_id)
+            unpacking.run(&blob, media_type.compression, diff_id)
         })
         .await?;
         self.observer.event(PullEvent::LayerUnpacked {
@@ -246,33 +228,25 @@ impl LayerContext<'_> {
     }
 }
 
+/// Opens a wrapped key with a private key; `None` when it is not for such keys.
+fn open_with(
+    recipient: &Recipient,
+    key: &PrivateKey,
+) -> Option<Result<PrivateOptions, OcicryptError>> {
+    match recipient {
+        Recipient::Jwe(message) => Some(message.open(key)),
+        #[cfg(feature = "host")]
+        Recipient::Pkcs7(message) => Some(key.open_pkcs7(message)),
+        _ => None,
+    }
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, ImageError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| ImageError::Task)?
-}
-
-/// Checks HMAC and plaintext digest over the whole staged file.
-fn verify_file(
-    path: &Path,
-    public: &PublicOptions,
-    private: &PrivateOptions,
-    interrupt: &Interrupt,
-) -> Result<(), ImageError> {
-    let failed = |what| move |error| ImageError::io(what, path, error);
-    let mut file = File::open(path).map_err(failed("open"))?;
-    let mut verifier = LayerVerifier::new(public, private);
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        interrupt.check()?;
-        match file.read(&mut buffer).map_err(failed("read"))? {
-            0 => break,
-            count => verifier.update(&buffer[..count]),
-        }
-    }
-    Ok(verifier.finish()?)
 }
 
 struct Unpacking<'a> {
@@ -287,7 +261,6 @@ impl Unpacking<'_> {
         &self,
         blob: &StagedBlob,
         compression: Compression,
-        private: Option<&PrivateOptions>,
         diff_id: Digest,
     ) -> Result<(PathBuf, u64, u64), ImageError> {
         let directory = self.staging.join(self.index.to_string());
@@ -296,9 +269,15 @@ impl Unpacking<'_> {
         for path in [&directory, &files, &trash] {
             std::fs::create_dir(path).map_err(|error| ImageError::io("create", path, error))?;
         }
-        let source = open_archive(&blob.path, compression, private)?;
-        let stream = ArchiveStream::new(source, blob.bytes, &self.options, self.interrupt);
-        let extraction = extract(stream, &files, &trash, &self.options)?;
+        let file =
+            File::open(&blob.path).map_err(|error| ImageError::io("open", &blob.path, error))?;
+        let extraction = ArchiveStream::side_by_side(
+            || decompress(file, compression),
+            blob.bytes,
+            &self.options,
+            self.interrupt,
+            |stream| extract(stream, &files, &trash, &self.options),
+        )?;
         if extraction.diff_id != diff_id {
             return Err(ImageError::DiffId {
                 expected: diff_id,
@@ -312,23 +291,16 @@ impl Unpacking<'_> {
         }
         let path = directory.join(IMPLICIT);
         std::fs::write(&path, list).map_err(|error| ImageError::io("write", path, error))?;
+        #[cfg(feature = "host")]
+        if extraction.hides {
+            let path = directory.join(MARKED);
+            std::fs::write(&path, []).map_err(|error| ImageError::io("write", path, error))?;
+        }
         // Free the space now: the other layers need it.
         std::fs::remove_file(&blob.path)
             .map_err(|error| ImageError::io("remove", &blob.path, error))?;
         Ok((directory, extraction.archive_bytes, extraction.entries))
     }
-}
-
-fn open_archive(
-    path: &Path,
-    compression: Compression,
-    private: Option<&PrivateOptions>,
-) -> Result<Box<dyn Read>, ImageError> {
-    let file = File::open(path).map_err(|error| ImageError::io("open", path, error))?;
-    Ok(match private {
-        None => decompress(file, compression)?,
-        Some(private) => decompress(LayerDecryptor::new(private).reader(file), compression)?,
-    })
 }
 
 /// The greatest window that a Zstandard frame may ask for: what `zstd --long`

@@ -265,7 +265,7 @@ impl Pull<'_> {
         Ok((config, json))
     }
 
-    /// The layers that are not in the store, each content once.
+    /// The layers that are not in the store, each content once, largest first.
     fn missing_layers<'m>(&self, manifest: &'m Manifest, config: &ImageConfig) -> Vec<Job<'m>> {
         let mut wanted = HashSet::new();
         let mut jobs = Vec::new();
@@ -285,6 +285,8 @@ impl Pull<'_> {
                 });
             }
         }
+        // The largest first: a long one at the end would work alone.
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.descriptor.size));
         jobs
     }
 

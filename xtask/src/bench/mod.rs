@@ -1,5 +1,6 @@
 //! Benchmarks that print a ratio against a floor or a peer measured in the same run.
 
+mod pull;
 mod start;
 
 use std::time::Duration;
@@ -24,12 +25,15 @@ enum Bench {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// `redoubt image pull` over skopeo with umoci and over the bare floor.
+    Pull(pull::PullOptions),
 }
 
 /// Runs one benchmark.
 pub(crate) fn run(printer: &Printer, options: &BenchOptions) -> Result<()> {
-    match options.bench {
-        Bench::Start { rounds } => start::run(printer, rounds.max(1)),
+    match &options.bench {
+        Bench::Start { rounds } => start::run(printer, (*rounds).max(1)),
+        Bench::Pull(options) => pull::run(printer, options),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use redoubt_ocicrypt::{LayerEncryptor, LayerMediaType, PublicKey, annotations_for};
+use redoubt_ocicrypt::{
+    LayerEncryptor, LayerMediaType, PacketVersion, PublicKey, RecipientCertificate, Recipients,
+    annotations_for,
+};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -25,10 +28,14 @@ pub struct EncryptRequest {
     pub source: ImageLocation,
     /// Where the encrypted image goes: an OCI layout or a registry.
     pub destination: ImageLocation,
-    /// Id and bytes of the broker key, for a provider packet.
-    pub broker_key: Option<BrokerKey>,
+    /// Ids and bytes of broker keys, for one provider packet each.
+    pub broker_keys: Vec<BrokerKey>,
+    /// Which form the provider packets have.
+    pub packet_version: PacketVersion,
     /// Public keys, for one JWE recipient each.
     pub public_keys: Vec<PublicKey>,
+    /// Certificates, for the recipients of one PKCS #7 message.
+    pub certificates: Vec<RecipientCertificate>,
     /// Which image of an index to take.
     pub platform: Platform,
     /// How the registry is reached.
@@ -72,8 +79,10 @@ pub async fn encrypt_image(request: &EncryptRequest) -> Result<EncryptedImage, I
             reason: "the source must be oci:DIR",
         });
     };
-    if let Some(BrokerKey { kid, key }) = &request.broker_key
-        && key.len() != 32
+    if let Some(BrokerKey { kid, key }) = request
+        .broker_keys
+        .iter()
+        .find(|broker_key| broker_key.key.len() != 32)
     {
         return Err(ImageError::KeyLength {
             kid: kid.clone(),
@@ -182,16 +191,18 @@ fn encrypt_layer(
     let copied = destination.copy_blob(path, |data| encryptor.apply(data))?;
     copied.check(layer)?;
     let made = encryptor.finish();
-    let broker_key = request
-        .broker_key
-        .as_ref()
-        .map(|key| (key.kid.as_str(), key.key.as_slice()));
-    let annotations = annotations_for(
-        &made.public,
-        &made.private,
-        broker_key,
-        &request.public_keys,
-    )?;
+    let broker_keys: Vec<(&str, &[u8])> = request
+        .broker_keys
+        .iter()
+        .map(|key| (key.kid.as_str(), key.key.as_slice()))
+        .collect();
+    let recipients = Recipients {
+        broker_keys: &broker_keys,
+        packet_version: request.packet_version,
+        public_keys: &request.public_keys,
+        certificates: &request.certificates,
+    };
+    let annotations = annotations_for(&made.public, &made.private, &recipients)?;
     Ok(EncryptedBlob {
         media_type: media_type.with_encryption(true),
         digest: copied.digest,

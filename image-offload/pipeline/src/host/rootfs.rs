@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::errors::ImageError;
 use crate::events::PullObserver;
 use crate::keys::KeySource;
-use crate::layer::IMPLICIT;
+use crate::layer::{IMPLICIT, MARKED};
 use crate::options::PullOptions;
 use crate::store::{ImageStore, PulledImage};
 use crate::unpack::OPAQUE_XATTR;
@@ -119,11 +119,13 @@ fn merge_layers(image: &PulledImage, rootfs: &Path) -> Result<(), ImageError> {
         let list = layer.path.with_file_name(IMPLICIT);
         let list = fs::read(&list).map_err(|error| ImageError::io("read", list, error))?;
         let implicit = list.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
+        let marked = layer.path.with_file_name(MARKED).exists();
         let created = HashSet::new();
         Merge {
             layer: &layer.path,
             rootfs,
             implicit,
+            marked,
             created,
         }
         .run()?;
@@ -135,6 +137,8 @@ struct Merge<'a> {
     layer: &'a Path,
     rootfs: &'a Path,
     implicit: HashSet<Vec<u8>>,
+    /// Whether the layer hides anything of those below.
+    marked: bool,
     /// Directories that were not there before this layer.
     created: HashSet<PathBuf>,
 }
@@ -154,7 +158,10 @@ impl Merge<'_> {
             for entry in entries {
                 let entry = entry.map_err(|error| ImageError::io("list", &path, error))?;
                 let name = relative.join(entry.file_name());
-                if self.place(&name)? {
+                let kind = entry
+                    .file_type()
+                    .map_err(|error| ImageError::io("look up", &path, error))?;
+                if self.place(&name, kind)? {
                     queue.push_back(name);
                 }
             }
@@ -167,20 +174,23 @@ impl Merge<'_> {
     }
 
     /// Places one entry; true for a directory whose entries are to come.
-    fn place(&mut self, name: &Path) -> Result<bool, ImageError> {
+    fn place(&mut self, name: &Path, kind: fs::FileType) -> Result<bool, ImageError> {
         let (from, to) = (self.layer.join(name), self.rootfs.join(name));
-        let found =
-            fs::symlink_metadata(&from).map_err(|error| ImageError::io("look up", &from, error))?;
-        let is_whiteout = found.file_type().is_char_device() && found.rdev() == 0;
-        if !found.is_dir() {
-            remove(&to)?;
-            if !is_whiteout {
-                fs::rename(&from, &to).map_err(|error| ImageError::io("move", &from, error))?;
+        if !kind.is_dir() {
+            if kind.is_char_device() && is_whiteout(&from)? {
+                remove(&to)?;
+            } else {
+                move_over(&from, &to)?;
             }
             return Ok(false);
         }
-        let opaque = rustix::fs::lgetxattr(&from, OPAQUE_XATTR, &mut [0_u8; 8][..]).is_ok();
         let there = fs::symlink_metadata(&to).is_ok_and(|there| there.is_dir());
+        if !self.marked && !there {
+            // Nothing in it hides anything: it can move as a whole.
+            move_over(&from, &to)?;
+            return Ok(false);
+        }
+        let opaque = rustix::fs::lgetxattr(&from, OPAQUE_XATTR, &mut [0_u8; 8][..]).is_ok();
         if opaque || !there {
             remove(&to)?;
             fs::create_dir(&to).map_err(|error| ImageError::io("create", &to, error))?;
@@ -241,6 +251,30 @@ fn copy_xattrs(from: &Path, to: &fs::File) -> std::io::Result<()> {
         rustix::fs::fsetxattr(to, name, &value[..length], rustix::fs::XattrFlags::empty())?;
     }
     Ok(())
+}
+
+fn is_whiteout(path: &Path) -> Result<bool, ImageError> {
+    let found =
+        fs::symlink_metadata(path).map_err(|error| ImageError::io("look up", path, error))?;
+    Ok(found.file_type().is_char_device() && found.rdev() == 0)
+}
+
+/// Moves a file or directory to a name that may be taken.
+fn move_over(from: &Path, to: &Path) -> Result<(), ImageError> {
+    let taken = [
+        std::io::ErrorKind::IsADirectory,
+        std::io::ErrorKind::NotADirectory,
+        std::io::ErrorKind::DirectoryNotEmpty,
+        std::io::ErrorKind::AlreadyExists,
+    ];
+    match fs::rename(from, to) {
+        Err(error) if taken.contains(&error.kind()) => {
+            remove(to)?;
+            fs::rename(from, to)
+        }
+        other => other,
+    }
+    .map_err(|error| ImageError::io("move", from, error))
 }
 
 fn remove(path: &Path) -> Result<(), ImageError> {

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use redoubt_ocicrypt::{LayerVerifier, PrivateOptions, PublicOptions};
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
 
 use crate::digest::{Digest, Hasher};
 use crate::errors::ImageError;
@@ -20,15 +22,33 @@ use super::client::Registry;
 use super::retry::Failure;
 
 /// Pieces between the network and the disk; bounds memory per layer.
-const QUEUE: usize = 8;
+const QUEUE: usize = 4;
+/// Ciphertext is turned into plaintext in steps that stay in the processor's cache.
+const STEP_BYTES: usize = 64 * 1024;
 /// Progress after which failed attempts count from one again.
 const FRESH_START_BYTES: u64 = 4 << 20;
 
-/// A file whose content has the digest and size of its descriptor.
+/// A file whose content came with the digest and size of its descriptor.
 #[derive(Debug)]
 pub(crate) struct StagedBlob {
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
+    /// For an encrypted layer: what has seen all of the ciphertext and must
+    /// agree before the file, which holds the plaintext, is read.
+    pub(crate) verifier: Option<LayerVerifier>,
+}
+
+/// The options that open an encrypted layer while it comes.
+#[derive(Debug)]
+pub(crate) struct LayerKeys {
+    pub(crate) public: PublicOptions,
+    pub(crate) private: PrivateOptions,
+}
+
+impl LayerKeys {
+    fn verifier(&self) -> LayerVerifier {
+        LayerVerifier::new(&self.public, &self.private)
+    }
 }
 
 /// What the writer is told.
@@ -40,16 +60,23 @@ enum Piece {
 
 struct Writer {
     pieces: mpsc::Sender<Piece>,
-    task: JoinHandle<Result<Digest, ImageError>>,
+    task: JoinHandle<Result<Written, ImageError>>,
+}
+
+/// What the writer has seen.
+struct Written {
+    /// Digest of what came, which for an encrypted layer is not what was written.
+    digest: Digest,
+    verifier: Option<LayerVerifier>,
 }
 
 impl Writer {
     /// The staging directory lives at least as long as the thread: also when
     /// the pull is given up, nothing is written into a directory that goes.
-    fn start(path: PathBuf, staging: Staging) -> Self {
+    fn start(path: PathBuf, staging: Staging, keys: Option<LayerKeys>) -> Self {
         let (pieces, received) = mpsc::channel(QUEUE);
         let task = tokio::task::spawn_blocking(move || {
-            let result = write_pieces(&path, received);
+            let result = write_pieces(&path, received, keys.as_ref());
             drop(staging);
             result
         });
@@ -60,7 +87,7 @@ impl Writer {
         self.pieces.send(piece).await.map_err(|_| Gone)
     }
 
-    async fn finish(self) -> Result<Digest, ImageError> {
+    async fn finish(self) -> Result<Written, ImageError> {
         drop(self.pieces);
         self.task.await.map_err(|_| ImageError::Task)?
     }
@@ -69,24 +96,43 @@ impl Writer {
 /// The writer ended; its own result says why.
 struct Gone;
 
-fn write_pieces(path: &Path, mut pieces: mpsc::Receiver<Piece>) -> Result<Digest, ImageError> {
+fn write_pieces(
+    path: &Path,
+    mut pieces: mpsc::Receiver<Piece>,
+    keys: Option<&LayerKeys>,
+) -> Result<Written, ImageError> {
     let failed = |what| move |error| ImageError::io(what, path, error);
     let mut file = File::create_new(path).map_err(failed("create"))?;
     let mut hasher = Hasher::default();
+    let mut verifier = keys.map(LayerKeys::verifier);
+    let mut scratch = Zeroizing::new(Vec::new());
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
             Piece::Data(data) => {
                 hasher.update(&data);
-                file.write_all(&data).map_err(failed("write"))?;
+                let Some(verifier) = &mut verifier else {
+                    file.write_all(&data).map_err(failed("write"))?;
+                    continue;
+                };
+                for step in data.chunks(STEP_BYTES) {
+                    scratch.clear();
+                    scratch.extend_from_slice(step);
+                    verifier.update_in_place(&mut scratch);
+                    file.write_all(&scratch).map_err(failed("write"))?;
+                }
             }
             Piece::Restart => {
                 hasher = Hasher::default();
+                verifier = keys.map(LayerKeys::verifier);
                 drop(file);
                 file = File::create(path).map_err(failed("truncate"))?;
             }
         }
     }
-    Ok(hasher.finish())
+    Ok(Written {
+        digest: hasher.finish(),
+        verifier,
+    })
 }
 
 /// How an attempt ended early.
@@ -110,17 +156,21 @@ impl From<Gone> for Stop {
 impl Registry<'_> {
     /// Fetches a blob into a new file and checks size and digest. A broken
     /// transfer goes on where it stopped. `received` shows the progress.
+    ///
+    /// With `keys` the file gets the plaintext, so that the layer is read and
+    /// written once; nobody may look at it before the verifier agreed.
     pub(crate) async fn stage_blob(
         &self,
         descriptor: &Descriptor,
         staging: &Staging,
         name: &str,
         received: &AtomicU64,
+        keys: Option<LayerKeys>,
     ) -> Result<StagedBlob, ImageError> {
         let path = staging.path().join(name);
         let what = format!("blob {}", descriptor.digest);
         let url = self.url(&format!("blobs/{}", descriptor.digest))?;
-        let writer = Writer::start(path.clone(), staging.clone());
+        let writer = Writer::start(path.clone(), staging.clone(), keys);
         let (mut attempt, mut counted_from) = (1, 0);
         loop {
             match self.transfer(&url, descriptor, &writer, received).await {
@@ -140,17 +190,18 @@ impl Registry<'_> {
                 }
             }
         }
-        let actual = writer.finish().await?;
-        if actual != descriptor.digest {
+        let written = writer.finish().await?;
+        if written.digest != descriptor.digest {
             return Err(ImageError::DigestMismatch {
                 what,
                 expected: descriptor.digest,
-                actual,
+                actual: written.digest,
             });
         }
         Ok(StagedBlob {
             path,
             bytes: descriptor.size,
+            verifier: written.verifier,
         })
     }
 

@@ -11,7 +11,7 @@ mod tls;
 
 #[cfg(feature = "fuzzing")]
 pub(crate) use auth::Challenge;
-pub(crate) use blob::StagedBlob;
+pub(crate) use blob::{LayerKeys, StagedBlob};
 pub(crate) use client::{Access, DocumentKind, Registry};
 #[cfg(feature = "host")]
 pub(crate) use retry::Failure;

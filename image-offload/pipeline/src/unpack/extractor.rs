@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, ftruncate, linkat, makedev, mkdirat,
@@ -51,6 +52,12 @@ pub(crate) struct Extraction {
     /// Directories that files stand in without an entry of their own; their
     /// owner and mode are those of the layers below.
     pub(crate) implicit_directories: BTreeSet<Vec<u8>>,
+    /// Whether it holds whiteouts or opaque directories.
+    #[cfg_attr(
+        not(feature = "host"),
+        expect(dead_code, reason = "an overlay needs no hint")
+    )]
+    pub(crate) hides: bool,
 }
 
 /// Unpacks an archive into the directory `root`.
@@ -74,6 +81,7 @@ pub(crate) fn extract(
         place: root.to_owned(),
         options,
         trashed: 0,
+        hides: false,
         directory_times: Vec::new(),
         implicit: BTreeSet::from([b".".to_vec()]),
         parent: None,
@@ -96,6 +104,7 @@ pub(crate) fn extract(
         archive_bytes,
         entries,
         implicit_directories: extractor.implicit,
+        hides: extractor.hides,
     })
 }
 
@@ -106,10 +115,11 @@ struct Extractor<'a> {
     place: PathBuf,
     options: &'a UnpackOptions,
     trashed: u64,
+    hides: bool,
     directory_times: Vec<(Vec<u8>, Timestamp)>,
     implicit: BTreeSet<Vec<u8>>,
     /// The directory of the last entry: the next one is likely there too.
-    parent: Option<(Vec<u8>, OwnedFd)>,
+    parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
 }
 
 /// Why one entry could not be created, before its name is added.
@@ -178,6 +188,7 @@ impl Extractor<'_> {
         };
         let parent = self.open_parent(parent)?;
         if last.starts_with(WHITEOUT_PREFIX) {
+            self.hides = true;
             return Self::whiteout(&parent, last);
         }
         match kind {
@@ -188,23 +199,20 @@ impl Extractor<'_> {
             EntryKind::File {
                 stored_bytes,
                 sparse,
-            } => {
-                self.clear(&parent, last)?;
-                self.file(
-                    &parent,
-                    last,
-                    stored_bytes,
-                    sparse.as_ref(),
-                    &metadata,
-                    reader,
-                )
-            }
+            } => self.file(
+                &parent,
+                last,
+                stored_bytes,
+                sparse.as_ref(),
+                &metadata,
+                reader,
+            ),
             EntryKind::Symlink { target } => {
                 if target.is_empty() || target.len() > MAX_SYMLINK_BYTES || target.contains(&0) {
                     return Err(EntryProblem::SymlinkTarget.into());
                 }
-                self.clear(&parent, last)?;
-                symlinkat(target, &parent, last).map_err(system("create link"))?;
+                self.replacing(&parent, last, || symlinkat(&*target, &*parent, last))?
+                    .map_err(system("create link"))?;
                 Ok(apply_to_name(parent.as_fd(), last, &metadata, true)?)
             }
             EntryKind::HardLink { target } => self.hard_link(&parent, last, &target),
@@ -227,19 +235,20 @@ impl Extractor<'_> {
     }
 
     /// Opens the directory of an entry, with what is missing on the way.
-    fn open_parent(&mut self, components: &[Component]) -> Result<OwnedFd, Failure> {
+    fn open_parent(&mut self, components: &[Component]) -> Result<Rc<OwnedFd>, Failure> {
         let path = join(components);
         if let Some((known, directory)) = &self.parent
             && *known == path
         {
-            return directory.try_clone().map_err(clone_failed);
+            return Ok(Rc::clone(directory));
         }
         let directory = match self.resolve(&path) {
             Ok(directory) => directory,
             Err(Errno::NOENT | Errno::NOTDIR) => self.create_parents(components)?,
             Err(error) => return Err(resolve_failed(error)),
         };
-        self.parent = Some((path, directory.try_clone().map_err(clone_failed)?));
+        let directory = Rc::new(directory);
+        self.parent = Some((path, Rc::clone(&directory)));
         Ok(directory)
     }
 
@@ -284,13 +293,18 @@ impl Extractor<'_> {
     /// Makes a directory, or opens the one that is there; anything else under
     /// the name is replaced.
     fn directory(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Failure> {
-        let found = stat(parent, name)?;
-        let hides = found.as_ref().is_some_and(is_whiteout);
-        let exists = found.as_ref().is_some_and(is_directory);
-        if !exists {
-            self.clear(parent, name)?;
-            mkdirat(parent, name, Mode::from_raw_mode(0o700))
-                .map_err(system("create directory"))?;
+        let mut hides = false;
+        let mode = Mode::from_raw_mode(0o700);
+        match mkdirat(parent, name, mode) {
+            Err(Errno::EXIST) => {
+                let found = stat(parent, name)?;
+                hides = found.as_ref().is_some_and(is_whiteout);
+                if !found.as_ref().is_some_and(is_directory) {
+                    self.clear(parent, name)?;
+                    mkdirat(parent, name, mode).map_err(system("create directory"))?;
+                }
+            }
+            other => other.map_err(system("create directory"))?,
         }
         let directory = openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
             .map_err(system("open directory"))?;
@@ -314,7 +328,7 @@ impl Extractor<'_> {
     }
 
     fn file(
-        &self,
+        &mut self,
         parent: &OwnedFd,
         name: &[u8],
         stored_bytes: u64,
@@ -324,7 +338,10 @@ impl Extractor<'_> {
     ) -> Result<(), Failure> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(parent, name, flags, Mode::from_raw_mode(0o600))
+        let file = self
+            .replacing(parent, name, || {
+                openat(parent, name, flags, Mode::from_raw_mode(0o600))
+            })?
             .map_err(system("create file"))?;
         match sparse {
             None => {
@@ -426,8 +443,8 @@ impl Extractor<'_> {
         device: u64,
         metadata: &Metadata,
     ) -> Result<(), Failure> {
-        self.clear(parent, name)?;
-        mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device)
+        let mode = Mode::from_raw_mode(0o600);
+        self.replacing(parent, name, || mknodat(parent, name, kind, mode, device))?
             .map_err(system("create node"))?;
         Ok(apply_to_name(parent.as_fd(), name, metadata, false)?)
     }
@@ -462,6 +479,23 @@ impl Extractor<'_> {
                 set_opaque(&directory).map_err(system("mark as opaque"))
             }
             Some(_) => Ok(()),
+        }
+    }
+
+    /// Creates something under a name. Most names are free; one that is not
+    /// is freed first.
+    fn replacing<T>(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        create: impl Fn() -> Result<T, Errno>,
+    ) -> Result<Result<T, Errno>, Failure> {
+        match create() {
+            Err(Errno::EXIST) => {
+                self.clear(parent, name)?;
+                Ok(create())
+            }
+            other => Ok(other),
         }
     }
 

@@ -10,7 +10,7 @@ use redoubt_image_offload::host::{
     pull_to_directory,
 };
 use redoubt_image_offload::{ImageError, NoObserver, Platform, StaticKeys};
-use redoubt_ocicrypt::PublicKey;
+use redoubt_ocicrypt::{PacketVersion, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::common::{Setup, archive, broker_keys, layout, ocicrypt_testdata, one_line, options};
@@ -24,11 +24,13 @@ fn request(setup: &Setup, source: &Path, destination: &str) -> EncryptRequest {
     EncryptRequest {
         source: format!("oci:{}:v1", source.display()).parse().unwrap(),
         destination: destination.parse().unwrap(),
-        broker_key: Some(BrokerKey {
+        broker_keys: vec![BrokerKey {
             kid: KID.to_owned(),
             key: Zeroizing::new(KEY.to_vec()),
-        }),
+        }],
+        packet_version: PacketVersion::V1,
         public_keys: vec![ec_key().public_key()],
+        certificates: Vec::new(),
         platform: Platform::default(),
         target: PushTarget {
             registries: options.registries,
@@ -128,10 +130,10 @@ async fn keys_of_another_length_and_missing_sources_are_refused() {
     let destination = setup.directory.path().join("out");
     let destination = format!("oci:{}", destination.display());
     let mut short = request(&setup, &layout("plain"), &destination);
-    short.broker_key = Some(BrokerKey {
+    short.broker_keys = vec![BrokerKey {
         kid: KID.to_owned(),
         key: Zeroizing::new(vec![0; 31]),
-    });
+    }];
     let error = encrypt_image(&short).await.unwrap_err();
     assert!(
         matches!(error, ImageError::KeyLength { length: 31, .. }),
@@ -143,7 +145,7 @@ async fn keys_of_another_length_and_missing_sources_are_refused() {
     assert_eq!(error.code().0, "RDT-IMG-038");
 
     let mut nobody = request(&setup, &layout("plain"), &destination);
-    nobody.broker_key = None;
+    nobody.broker_keys.clear();
     nobody.public_keys.clear();
     assert_eq!(
         encrypt_image(&nobody).await.unwrap_err().code().0,
@@ -161,10 +163,6 @@ async fn keys_of_another_length_and_missing_sources_are_refused() {
 /// open what it encrypts, also the zstd form.
 #[tokio::test]
 async fn skopeo_opens_our_images_and_we_open_those_of_skopeo() {
-    if Command::new("skopeo").arg("--version").output().is_err() {
-        eprintln!("skopeo is not installed: the round trip was not run");
-        return;
-    }
     let setup = Setup::new().await;
     let keys = ocicrypt_testdata("keys");
     let skopeo = |arguments: &[String]| {

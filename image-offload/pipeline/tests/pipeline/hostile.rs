@@ -49,13 +49,20 @@ async fn the_negative_vectors_are_refused() {
 #[tokio::test]
 async fn layers_without_a_usable_recipient_are_refused() {
     for (name, code) in [
-        ("enc-pkcs7", "RDT-ENC-011"),
-        ("enc-jwe-rsa", "RDT-ENC-017"),
-        ("enc-lastlayer", "RDT-ENC-017"),
+        ("enc-pkcs7", "RDT-ENC-023"),
+        ("enc-jwe-rsa", "RDT-ENC-018"),
+        ("enc-lastlayer", "RDT-ENC-018"),
     ] {
         let setup = Setup::new().await;
         let reference = setup.registry.serve_layout(&layout(name));
         let mut options = options(&setup.registry);
+        let error = setup.refused_with(&reference, &options).await;
+        assert_eq!(
+            error.code().0,
+            "RDT-ENC-011",
+            "{name}: {}",
+            one_line(&error)
+        );
         options.private_keys.push(ec_key());
         let error = setup.refused_with(&reference, &options).await;
         assert_eq!(error.code().0, code, "{name}: {}", one_line(&error));
