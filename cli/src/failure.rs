@@ -94,6 +94,8 @@ pub(crate) enum CliError {
         /// The workloads of the manifest.
         found: String,
     },
+    /// the manifest has several workloads
+    SeveralWorkloads,
     /// cannot start the runtime
     Runtime(#[source] std::io::Error),
 }
@@ -111,6 +113,7 @@ impl UserError for CliError {
             Self::NotInitdata { .. } => "RDT-CLI-008",
             Self::EntryTwice { .. } => "RDT-CLI-009",
             Self::Runtime(_) => "RDT-CLI-010",
+            Self::SeveralWorkloads => "RDT-CLI-021",
             Self::NoSuchWorkload { .. } => "RDT-CLI-020",
         })
     }
@@ -120,6 +123,7 @@ impl UserError for CliError {
             Self::NotMeasured => {
                 Some("set confidential_guest = true in [hypervisor.qemu]".to_owned())
             }
+            Self::SeveralWorkloads => Some("choose one with --workload".to_owned()),
             _ => None,
         }
     }

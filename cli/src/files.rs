@@ -34,6 +34,18 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     Ok(bytes)
 }
 
+/// The first 4 KiB of a file.
+pub(crate) fn head(path: &Path) -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(4096).read_to_end(&mut bytes))
+        .map_err(|cause| CliError::Read {
+            path: path.to_owned(),
+            cause,
+        })?;
+    Ok(bytes)
+}
+
 /// Reads a text file of moderate size.
 pub(crate) fn read_text(path: &Path) -> Result<String, CliError> {
     String::from_utf8(read(path)?).map_err(|_| CliError::NotText {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod explanation;
 mod failure;
 mod files;
 mod printer;

@@ -54,8 +54,11 @@ impl Folder {
         let initrd = folder.write("initrd", b"an initrd");
         let firmware = folder.write("amdsev.fd", AMDSEV);
         let text = format!(
-            "[hypervisor.qemu]\nkernel = {kernel:?}\ninitrd = {initrd:?}\nfirmware = {firmware:?}\n\
-             confidential_guest = true\nenable_annotations = [\"kernel_params\"]\n"
+            "[hypervisor.qemu]\nkernel = \"{}\"\ninitrd = \"{}\"\nfirmware = \"{}\"\n\
+             confidential_guest = true\nenable_annotations = [\"kernel_params\"]\n",
+            kernel.display(),
+            initrd.display(),
+            firmware.display()
         );
         folder.write("configuration.toml", text.as_bytes());
         folder.write("pods.yaml", MANIFEST.as_bytes());

@@ -37,6 +37,11 @@ pub(super) struct PlannedPod {
 }
 
 impl PodArgs {
+    /// The initdata document that was given.
+    pub(super) fn initdata(&self) -> Option<&PathBuf> {
+        self.sandbox.initdata.as_ref()
+    }
+
     /// Plans every pod that was asked for; at least one.
     pub(super) fn plans(&self, printer: Printer) -> Result<Vec<PlannedPod>, Failure> {
         let Some(path) = &self.manifest else {

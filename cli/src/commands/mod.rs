@@ -1,6 +1,7 @@
 //! The verbs, one module each.
 
 mod config;
+mod explain;
 mod firmware;
 mod image;
 mod initdata;
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Measure(measure::Measure),
     /// Explain what the shim will launch, and why.
     Plan(plan::Plan),
+    /// Explain why a launch digest is not the expected one.
+    Explain(Box<explain::Explain>),
     /// Build and look into initdata documents.
     #[command(subcommand)]
     Initdata(initdata::InitdataCommand),
@@ -49,6 +52,7 @@ impl Command {
         match self {
             Self::Measure(command) => command.run(printer),
             Self::Plan(command) => command.run(printer),
+            Self::Explain(command) => command.run(printer),
             Self::Initdata(command) => command.run(printer),
             Self::Firmware(command) => command.run(printer),
             Self::Config(command) => command.run(printer),

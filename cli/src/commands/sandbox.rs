@@ -31,7 +31,7 @@ pub(crate) struct SandboxArgs {
     oci_spec: Option<PathBuf>,
     /// Initdata document to pass as an annotation.
     #[arg(long, value_name = "FILE")]
-    initdata: Option<PathBuf>,
+    pub(super) initdata: Option<PathBuf>,
 }
 
 impl SandboxArgs {

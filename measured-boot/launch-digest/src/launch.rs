@@ -56,6 +56,44 @@ pub struct LaunchChain {
     entry: Entry,
 }
 
+/// The firmware's own part of launch digests, hashed once for many of them.
+#[derive(Clone, Copy, Debug)]
+pub struct FirmwareChain<'a> {
+    firmware: &'a Firmware,
+    chain: Chain,
+}
+
+impl<'a> FirmwareChain<'a> {
+    /// Measures the firmware.
+    pub fn new(firmware: &'a Firmware) -> Self {
+        Self {
+            firmware,
+            chain: firmware_chain(firmware),
+        }
+    }
+
+    /// Measures the memory that the firmware's SEV metadata asks for, under QEMU/KVM.
+    pub fn launch(&self, hashes: Option<&KernelHashes>) -> Result<LaunchChain, DigestError> {
+        self.launch_by(Vmm::Qemu, hashes)
+    }
+
+    fn launch_by(
+        &self,
+        vmm: Vmm,
+        hashes: Option<&KernelHashes>,
+    ) -> Result<LaunchChain, DigestError> {
+        let mut chain = self.chain;
+        prepare_memory(&mut chain, vmm, self.firmware, hashes)?;
+        Ok(LaunchChain {
+            chain,
+            entry: Entry::Firmware {
+                vmm,
+                ap_eip: self.firmware.sev_es_reset_eip(),
+            },
+        })
+    }
+}
+
 /// Where the vCPUs start.
 #[derive(Clone, Copy, Debug)]
 enum Entry {
@@ -77,15 +115,7 @@ impl LaunchChain {
         firmware: &Firmware,
         hashes: Option<&KernelHashes>,
     ) -> Result<Self, DigestError> {
-        let mut chain = firmware_chain(firmware);
-        prepare_memory(&mut chain, vmm, firmware, hashes)?;
-        Ok(Self {
-            chain,
-            entry: Entry::Firmware {
-                vmm,
-                ap_eip: firmware.sev_es_reset_eip(),
-            },
-        })
+        FirmwareChain::new(firmware).launch_by(vmm, hashes)
     }
 
     /// Measures a secure VM service module below the firmware that it runs, under QEMU/KVM.
