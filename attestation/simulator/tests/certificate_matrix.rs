@@ -281,6 +281,158 @@ fn another_chip_or_another_firmware_is_refused() {
 }
 
 #[test]
+fn each_bit_of_the_guest_policy_counts() {
+    let pki = pki();
+    let with_bit = |bit: u32| {
+        let mut raw = genoa_report();
+        raw.policy = (GuestPolicy::RELEASE.0 | 1 << bit).into();
+        failed(&pki.verdict(&pki.evidence(&raw, &genoa_profile())))
+    };
+    assert_eq!(with_bit(18), [ClaimName::MigrationPolicy]);
+    assert_eq!(with_bit(19), [ClaimName::DebugPolicy]);
+    assert_eq!(with_bit(21), [ClaimName::CxlPolicy]);
+    for demanded in [20, 22, 23, 24, 25] {
+        assert_eq!(with_bit(demanded), [], "{demanded}");
+    }
+    for unknown in [26, 40, 63] {
+        assert_eq!(with_bit(unknown), [ClaimName::ReservedBits], "{unknown}");
+    }
+    let mut raw = genoa_report();
+    raw.policy = 0.into();
+    assert_eq!(
+        failed(&pki.verdict(&pki.evidence(&raw, &genoa_profile()))),
+        [ClaimName::ReservedBits]
+    );
+    let mut raw = genoa_report();
+    raw.key_info = (1_u32 << 9).into();
+    assert_eq!(
+        failed(&pki.verdict(&pki.evidence(&raw, &genoa_profile()))),
+        [ClaimName::ReservedBits]
+    );
+}
+
+#[test]
+fn what_a_guest_demands_and_a_platform_has_can_be_required() {
+    let pki = pki();
+    let mut raw = genoa_report();
+    raw.policy = (GuestPolicy::RELEASE.0 | 0b1_1111 << 20).into();
+    // ECC, RAPL off, ciphertext hiding, alias check; no SMT.
+    raw.platform_info = 0b11_1110_u64.into();
+    raw.guest_svn = 7.into();
+    let evidence = pki.evidence(&raw, &genoa_profile());
+    let mut expected = Expectations::default();
+    expected.policy.allow_cxl = true;
+    expected.policy.require_single_socket = true;
+    expected.policy.require_aes_256_xts = true;
+    expected.policy.require_rapl_disabled = true;
+    expected.policy.require_ciphertext_hiding = true;
+    expected.platform.require_alias_check = true;
+    expected.platform.require_smt_disabled = true;
+    expected.platform.require_tsme = true;
+    expected.platform.require_ecc = true;
+    expected.platform.require_rapl_disabled = true;
+    expected.platform.require_ciphertext_hiding = true;
+    expected.minimum_guest_svn = Some(7);
+    let anchors = pki.anchors();
+    let collateral = Collateral::new(&anchors, OffsetDateTime::now_utc());
+    let verdict = verify(&evidence, &collateral, &expected);
+    assert_eq!(failed(&verdict), [], "{verdict}");
+    expected.policy.require_page_swap_disabled = true;
+    expected.minimum_guest_svn = Some(8);
+    let verdict = verify(&evidence, &collateral, &expected);
+    assert_eq!(
+        failed(&verdict),
+        [ClaimName::PageSwapPolicy, ClaimName::GuestSvn]
+    );
+}
+
+#[test]
+fn minimum_versions_of_turin_include_its_fmc() {
+    let pki = pki();
+    let profile = EndorsementProfile::vcek("CN=Test VCEK", Product::Turin, TURIN_TCB, &CHIP);
+    let turin = pki.evidence(&turin_report(), &profile);
+    let genoa = pki.evidence(&genoa_report(), &genoa_profile());
+    let anchors = pki.anchors();
+    let collateral = Collateral::new(&anchors, OffsetDateTime::now_utc());
+    let with = |evidence: &SnpEvidence, minimum| {
+        let expected = Expectations {
+            minimum_tcb: redoubt_verifier::MinimumTcb::all(minimum),
+            ..Expectations::default()
+        };
+        failed(&verify(evidence, &collateral, &expected))
+    };
+    let all = [
+        ClaimName::ReportedTcb,
+        ClaimName::CommittedTcb,
+        ClaimName::LaunchTcb,
+    ];
+    assert_eq!(with(&turin, TURIN_TCB), []);
+    let newer = TcbVersion {
+        fmc: Some(3),
+        ..TURIN_TCB
+    };
+    assert_eq!(with(&turin, newer), all);
+    // A processor without an FMC does not meet a minimum of it.
+    let of_genoa = TcbVersion {
+        fmc: Some(0),
+        ..GENOA_TCB
+    };
+    assert_eq!(with(&genoa, of_genoa), all);
+    // Each of the three is looked at by itself.
+    for (name, field) in [
+        (ClaimName::CommittedTcb, 0_usize),
+        (ClaimName::LaunchTcb, 1),
+    ] {
+        let mut raw = genoa_report();
+        let older = TcbVersion {
+            snp: GENOA_TCB.snp - 1,
+            ..GENOA_TCB
+        }
+        .to_bytes(TcbLayout::MilanGenoa);
+        if field == 0 {
+            raw.committed_tcb = older;
+        } else {
+            raw.launch_tcb = older;
+        }
+        let evidence = pki.evidence(&raw, &genoa_profile());
+        assert_eq!(with(&evidence, GENOA_TCB), [name]);
+    }
+}
+
+#[test]
+fn a_version_5_turin_report_with_a_vlek_is_accepted() {
+    let pki = pki();
+    let mut raw = turin_report();
+    raw.version = 5.into();
+    raw.key_info = (1_u32 << 2).into();
+    raw.chip_id = [0; 64];
+    let profile = EndorsementProfile {
+        hardware_id: None,
+        provider_id: Some("provider".to_owned()),
+        ..EndorsementProfile::vcek("CN=Test VLEK", Product::Turin, TURIN_TCB, &CHIP)
+    };
+    let verdict = pki.verdict(&pki.evidence(&raw, &profile));
+    assert_eq!(verdict.state, State::PartiallyVerified, "{verdict}");
+}
+
+#[test]
+fn siena_and_bergamo_are_of_genoas_line() {
+    let pki = pki();
+    for (model, good) in [
+        (0x11, true),
+        (0xA0, true),
+        (0xAA, true),
+        (0xAF, true),
+        (0xB0, false),
+    ] {
+        let mut raw = genoa_report();
+        raw.cpuid_model = model;
+        let verdict = pki.verdict(&pki.evidence(&raw, &genoa_profile()));
+        assert_eq!(verdict.passed(ClaimName::Product), good, "{model:#x}");
+    }
+}
+
+#[test]
 fn another_product_is_refused() {
     let pki = pki();
     let profile = EndorsementProfile {

@@ -77,6 +77,20 @@ impl TrustAnchors {
         Ok(anchors)
     }
 
+    /// Certificates that help to reach a root, such as AMD's `cert_chain`. A
+    /// root among them is not trusted by being there.
+    pub fn intermediates(bytes: &[u8]) -> Result<Self, VerifierError> {
+        let mut intermediates = read_certificates(bytes)?;
+        for cert in &intermediates {
+            cert.require_authority()?;
+        }
+        intermediates.retain(|cert| !cert.is_self_issued());
+        Ok(Self {
+            roots: Vec::new(),
+            intermediates,
+        })
+    }
+
     /// Both sets together.
     #[must_use]
     pub fn and(mut self, mut other: Self) -> Self {
@@ -194,6 +208,17 @@ mod tests {
             given(many.as_bytes()),
             VerifierError::TooManyCertificates(33)
         ));
+    }
+
+    #[test]
+    fn a_root_among_intermediates_is_not_trusted() {
+        let (_, pem) = BUILT_IN[1];
+        let anchors = TrustAnchors::intermediates(pem.as_bytes()).unwrap();
+        assert!(anchors.roots.is_empty());
+        assert_eq!(anchors.intermediates.len(), 2);
+        let leaf = include_bytes!("../testdata/trustee-test-vcek.der");
+        assert!(TrustAnchors::intermediates(leaf).is_err());
+        assert!(TrustAnchors::intermediates(b"").is_err());
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::anchors::Root;
 use crate::cert::Cert;
 use crate::claims::ClaimList;
 use crate::error::VerifierError;
+use crate::name::ClaimName;
 use crate::vek::{Vek, VekKind};
-use crate::verdict::ClaimName;
 use crate::verify::Collateral;
 
 /// The source of expectations that the format itself makes.

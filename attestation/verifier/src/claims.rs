@@ -4,15 +4,16 @@ use redoubt_evidence::{SnpEvidence, TcbVersion};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::verdict::{Claim, ClaimName, State, Status, Verdict};
+use crate::name::ClaimName;
+use crate::verdict::{Claim, State, Status, Verdict};
 
 /// Collects claims in the order of checking.
-#[derive(Default)]
-pub(crate) struct ClaimList(Vec<Claim>);
+#[derive(Clone, Debug, Default)]
+pub struct ClaimList(Vec<Claim>);
 
 impl ClaimList {
     /// Records a claim that was checked.
-    pub(crate) fn check(
+    pub fn check(
         &mut self,
         name: ClaimName,
         expected: String,
@@ -31,12 +32,12 @@ impl ClaimList {
     }
 
     /// Records a claim that could not be checked.
-    pub(crate) fn unchecked(&mut self, name: ClaimName, expected: &str) {
+    pub fn unchecked(&mut self, name: ClaimName, expected: &str) {
         self.unchecked_seen(name, expected, "not looked at".to_owned());
     }
 
     /// Records a claim that nobody has an expectation for.
-    pub(crate) fn unchecked_seen(&mut self, name: ClaimName, expected: &str, seen: String) {
+    pub fn unchecked_seen(&mut self, name: ClaimName, expected: &str, seen: String) {
         self.0.push(Claim {
             name,
             expected: expected.to_owned(),
@@ -46,7 +47,8 @@ impl ClaimList {
         });
     }
 
-    pub(crate) fn into_claims(self) -> Vec<Claim> {
+    /// The claims, in the order of checking.
+    pub fn into_claims(self) -> Vec<Claim> {
         self.0
     }
 }

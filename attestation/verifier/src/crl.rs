@@ -44,6 +44,12 @@ impl RevocationList {
         common_name(&self.parsed.tbs_cert_list.issuer)
     }
 
+    /// When the next list is due, where the list says so.
+    pub fn next_update(&self) -> Option<OffsetDateTime> {
+        let next = self.parsed.tbs_cert_list.next_update?;
+        OffsetDateTime::from_unix_timestamp(unix_seconds(next)).ok()
+    }
+
     pub(crate) fn is_issued_by(&self, name: &Name) -> bool {
         self.parsed.tbs_cert_list.issuer == *name
     }

@@ -2,7 +2,9 @@
 
 use redoubt_errors::{ErrorCode, UserError};
 
-use crate::verdict::{ClaimName, State};
+use crate::collateral::CollateralId;
+use crate::name::ClaimName;
+use crate::verdict::State;
 
 /// A reason why evidence cannot be verified, or was not.
 #[derive(Debug, thiserror::Error, displaydoc::Display)]
@@ -66,6 +68,95 @@ pub enum VerifierError {
     },
     /// the revocation list is not valid DER of an X.509 revocation list
     RevocationListEncoding(#[source] der::Error),
+    /// {id:?} names no collateral document
+    CollateralId {
+        /// The text that was given.
+        id: String,
+    },
+    /// collateral document {id} is {actual} bytes long, more than {limit} or none at all
+    CollateralSize {
+        /// Which document.
+        id: CollateralId,
+        /// The length that was given, in bytes.
+        actual: usize,
+        /// The largest length accepted, in bytes.
+        limit: usize,
+    },
+    /// collateral document {id} is not what it should be
+    CollateralContent {
+        /// Which document.
+        id: CollateralId,
+        /// What is wrong with it.
+        #[source]
+        cause: Box<VerifierError>,
+    },
+    /// its {member} is {seen}, expected {expected}
+    CollateralMismatch {
+        /// What differs.
+        member: &'static str,
+        /// What the id asks for.
+        expected: String,
+        /// What the document says.
+        seen: String,
+    },
+    /// it holds no {member} with a signature
+    SignedDocument {
+        /// The member that was looked for.
+        member: &'static str,
+    },
+    /// the collateral bundle is {actual} bytes long, more than {limit}
+    BundleSize {
+        /// The length that was given, in bytes.
+        actual: usize,
+        /// The largest length accepted, in bytes.
+        limit: usize,
+    },
+    /// the collateral bundle is not the JSON of one
+    BundleJson(#[source] serde_json::Error),
+    /// the collateral bundle has version {0}, only 1 is known
+    BundleVersion(u32),
+    /// the collateral bundle holds {actual} documents, more than {limit}
+    BundleItems {
+        /// How many there are.
+        actual: usize,
+        /// The most that are accepted.
+        limit: usize,
+    },
+    /// the collateral bundle holds {id} twice
+    BundleDuplicate {
+        /// Which document.
+        id: CollateralId,
+    },
+    /// the collateral bundle says no time at which it got {id}
+    BundleTime {
+        /// Which document.
+        id: CollateralId,
+    },
+    /// the collateral bundle's document {id} is not Base64
+    BundleEncoding {
+        /// Which document.
+        id: CollateralId,
+    },
+    /// the reference values are {actual} bytes long, more than {limit}
+    ReferenceSize {
+        /// The length that was given, in bytes.
+        actual: usize,
+        /// The largest length accepted, in bytes.
+        limit: usize,
+    },
+    /// the reference values are not the JSON that `redoubt measure` writes
+    ReferenceJson(#[source] serde_json::Error),
+    /// the reference values have version {0}, only 1 is known
+    ReferenceVersion(u32),
+    /// reference value {index}: {member} is not {bytes} bytes in hexadecimal
+    ReferenceValue {
+        /// Which value, from 0.
+        index: usize,
+        /// The member that is wrong.
+        member: &'static str,
+        /// The length that it should have, in bytes.
+        bytes: usize,
+    },
     /// the evidence is {state}: {claim} expected {expected}, seen {seen}
     NotVerified {
         /// The verdict's state.
@@ -99,12 +190,34 @@ impl UserError for VerifierError {
             Self::RevocationListSize { .. } => "RDT-VER-015",
             Self::RevocationListEncoding(_) => "RDT-VER-016",
             Self::NotVerified { .. } => "RDT-VER-017",
+            Self::CollateralId { .. } => "RDT-VER-018",
+            Self::CollateralSize { .. } => "RDT-VER-019",
+            Self::CollateralContent { .. } => "RDT-VER-020",
+            Self::CollateralMismatch { .. } => "RDT-VER-021",
+            Self::SignedDocument { .. } => "RDT-VER-022",
+            Self::BundleSize { .. } => "RDT-VER-023",
+            Self::BundleJson(_) => "RDT-VER-024",
+            Self::BundleVersion(_) => "RDT-VER-025",
+            Self::BundleItems { .. } => "RDT-VER-026",
+            Self::BundleDuplicate { .. } => "RDT-VER-027",
+            Self::BundleTime { .. } => "RDT-VER-028",
+            Self::BundleEncoding { .. } => "RDT-VER-029",
+            Self::ReferenceSize { .. } => "RDT-VER-030",
+            Self::ReferenceJson(_) => "RDT-VER-031",
+            Self::ReferenceVersion(_) => "RDT-VER-032",
+            Self::ReferenceValue { .. } => "RDT-VER-033",
         })
     }
 
     fn hint(&self) -> Option<String> {
         match self {
             Self::NoRoot => Some("give the ARK with the ASK, as AMD's cert_chain does".to_owned()),
+            Self::BundleJson(_) => {
+                Some("a bundle is made by `redoubt collateral export`".to_owned())
+            }
+            Self::ReferenceJson(_) => Some(
+                "reference values are made by `redoubt measure ... --format redoubt`".to_owned(),
+            ),
             Self::NoCertificate => Some("certificates are given as PEM or DER".to_owned()),
             Self::NotVerified {
                 claim: ClaimName::CertificateChain,

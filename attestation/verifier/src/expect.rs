@@ -73,6 +73,16 @@ pub struct PolicyRules {
     pub allow_smt: bool,
     /// Accept only a guest that must run on one socket.
     pub require_single_socket: bool,
+    /// Accept a guest that may be given CXL memory and devices.
+    pub allow_cxl: bool,
+    /// Accept only a guest whose memory must be encrypted with AES-256-XTS.
+    pub require_aes_256_xts: bool,
+    /// Accept only a guest that demands that power readings (RAPL) are off.
+    pub require_rapl_disabled: bool,
+    /// Accept only a guest that demands ciphertext hiding.
+    pub require_ciphertext_hiding: bool,
+    /// Accept only a guest whose pages the host's swap commands cannot move.
+    pub require_page_swap_disabled: bool,
     /// The least firmware ABI (major, minor) that the guest must have asked for.
     pub minimum_abi: Option<(u8, u8)>,
 }
@@ -84,17 +94,36 @@ impl Default for PolicyRules {
             allow_migration_agent: false,
             allow_smt: true,
             require_single_socket: false,
+            allow_cxl: false,
+            require_aes_256_xts: false,
+            require_rapl_disabled: false,
+            require_ciphertext_hiding: false,
+            require_page_swap_disabled: false,
             minimum_abi: None,
         }
     }
 }
 
-/// Rules on the platform.
+/// Rules on the platform, which the firmware describes as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one bit of the platform information"
+)]
 pub struct PlatformRules {
     /// Accept only a platform whose firmware has looked for memory aliases.
     pub require_alias_check: bool,
+    /// Accept only a platform on which simultaneous multithreading is off.
+    pub require_smt_disabled: bool,
+    /// Accept only a platform with transparent memory encryption.
+    pub require_tsme: bool,
+    /// Accept only a platform with ECC memory.
+    pub require_ecc: bool,
+    /// Accept only a platform on which power readings (RAPL) are off.
+    pub require_rapl_disabled: bool,
+    /// Accept only a platform that hides the ciphertext of guest memory.
+    pub require_ciphertext_hiding: bool,
 }
 
 /// Minimum versions of the firmware components, compared one by one.
@@ -146,6 +175,8 @@ pub struct Expectations {
     pub platform: PlatformRules,
     /// Minimum firmware versions.
     pub minimum_tcb: MinimumTcb,
+    /// The least security version that the guest's id block must name.
+    pub minimum_guest_svn: Option<u32>,
     /// The highest VMPL number accepted; 0 is the most privileged.
     pub maximum_vmpl: u32,
 }

@@ -20,13 +20,17 @@
 #![forbid(unsafe_code)]
 
 mod anchors;
+mod bits;
 mod cache;
 mod cert;
 mod chain;
 mod claims;
+mod collateral;
 mod crl;
 mod error;
 mod expect;
+mod name;
+mod reference;
 mod report;
 mod signature;
 mod vek;
@@ -35,11 +39,18 @@ mod verify;
 
 pub use anchors::TrustAnchors;
 pub use cache::ChainCache;
-pub use claims::SnpClaims;
+pub use claims::{ClaimList, SnpClaims};
+pub use collateral::{
+    Bundle, CollateralId, CollateralItem, Fmspc, MAX_BUNDLE_BYTES, MAX_ITEM_BYTES, PckAuthority,
+    SignedDocument, SnpParts, VcekId, VekIssuer,
+};
 pub use crl::RevocationList;
 pub use error::VerifierError;
 pub use expect::{
     Expectations, MinimumTcb, PlatformRules, PolicyRules, Reference, ReferenceSet, ReportVersions,
 };
-pub use verdict::{Claim, ClaimName, State, Status, Verdict};
+pub use name::ClaimName;
+pub use reference::{ReferenceValues, SnpReferenceValue, TdxReferenceValue};
+pub use vek::vek_entry_kind;
+pub use verdict::{Claim, Requirements, State, Status, Verdict};
 pub use verify::{Collateral, verify};

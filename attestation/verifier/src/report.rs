@@ -2,12 +2,13 @@
 
 use redoubt_evidence::{SnpReport, TcbVersion};
 
+use crate::bits::{check_platform, check_policy};
 use crate::claims::ClaimList;
 use crate::expect::{Expectations, ReferenceSet, ReportVersions};
-use crate::verdict::ClaimName;
+use crate::name::ClaimName;
 
 /// The source of expectations that this crate makes where nobody gave one.
-const RULES: &str = "verification rules";
+pub(crate) const RULES: &str = "verification rules";
 
 /// How many reference values a claim spells out.
 const SHOWN: usize = 4;
@@ -52,6 +53,7 @@ pub(crate) fn check_fields(report: &SnpReport, expected: &Expectations, claims: 
     check_vmpl(report, expected, claims);
     check_policy(report, expected, claims);
     check_alias(report, expected, claims);
+    check_platform(report, expected, claims);
     check_set(
         ClaimName::LaunchDigest,
         &expected.launch_digests,
@@ -83,6 +85,7 @@ pub(crate) fn check_fields(report: &SnpReport, expected: &Expectations, claims: 
         claims,
     );
     check_author_key(report, expected, claims);
+    check_guest_svn(report, expected, claims);
 }
 
 fn check_minimum(
@@ -116,54 +119,6 @@ fn check_vmpl(report: &SnpReport, expected: &Expectations, claims: &mut ClaimLis
     );
 }
 
-fn check_policy(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
-    let (rules, policy) = (expected.policy, report.policy());
-    let mut forbid = |name, allowed_by_rules, seen: bool| {
-        let expected = if allowed_by_rules {
-            "any"
-        } else {
-            "not allowed"
-        };
-        let words = if seen { "allowed" } else { "not allowed" };
-        let good = allowed_by_rules || !seen;
-        claims.check(name, expected.to_owned(), words.to_owned(), RULES, good);
-    };
-    forbid(
-        ClaimName::DebugPolicy,
-        rules.allow_debug,
-        policy.debug_allowed(),
-    );
-    forbid(
-        ClaimName::MigrationPolicy,
-        rules.allow_migration_agent,
-        policy.migration_agent_allowed(),
-    );
-    forbid(ClaimName::SmtPolicy, rules.allow_smt, policy.smt_allowed());
-    let single = policy.single_socket_required();
-    claims.check(
-        ClaimName::SingleSocketPolicy,
-        if rules.require_single_socket {
-            "required"
-        } else {
-            "any"
-        }
-        .to_owned(),
-        if single { "required" } else { "not required" }.to_owned(),
-        RULES,
-        single || !rules.require_single_socket,
-    );
-    if let Some((major, minor)) = rules.minimum_abi {
-        let seen = (policy.abi_major(), policy.abi_minor());
-        claims.check(
-            ClaimName::AbiPolicy,
-            format!("at least {major}.{minor}"),
-            format!("{}.{}", seen.0, seen.1),
-            RULES,
-            seen >= (major, minor),
-        );
-    }
-}
-
 fn check_alias(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
     let complete = report.platform_info().alias_check_complete();
     let seen = if complete { "complete" } else { "not complete" }.to_owned();
@@ -179,6 +134,19 @@ fn check_alias(report: &SnpReport, expected: &Expectations, claims: &mut ClaimLi
         );
     } else {
         claims.unchecked_seen(ClaimName::AliasCheck, "not required", seen);
+    }
+}
+
+fn check_guest_svn(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
+    if let Some(minimum) = expected.minimum_guest_svn {
+        let seen = report.guest_svn();
+        claims.check(
+            ClaimName::GuestSvn,
+            format!("at least {minimum}"),
+            seen.to_string(),
+            RULES,
+            seen >= minimum,
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use der::Decode;
 use der::asn1::{Ia5StringRef, OctetStringRef, Utf8StringRef};
-use redoubt_evidence::{Product, SigningKey, TcbVersion};
+use redoubt_evidence::{CertKind, Product, SigningKey, TcbVersion};
 use x509_cert::spki::ObjectIdentifier;
 
 use crate::cert::{Cert, one_line};
@@ -64,6 +64,15 @@ impl fmt::Display for VekKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.signing_key(), f)
     }
+}
+
+/// The kind of certificate-table entry that a VCEK or VLEK certificate is, by
+/// its own content.
+pub fn vek_entry_kind(certificate: &[u8]) -> Result<CertKind, VerifierError> {
+    Ok(match Vek::parse(certificate)?.kind {
+        VekKind::Vcek => CertKind::Vcek,
+        VekKind::Vlek => CertKind::Vlek,
+    })
 }
 
 /// A VCEK or VLEK certificate.

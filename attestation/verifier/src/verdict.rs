@@ -5,12 +5,14 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::error::VerifierError;
+use crate::name::ClaimName;
 
 /// The three outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Authentic, and launch digest, `HOST_DATA` and `REPORT_DATA` are as expected.
+    /// Authentic, and everything that says what runs in the guest, with which
+    /// configuration and for whom, is as expected (see [`Requirements`]).
     Verified,
     /// Authentic and nothing contradicts, but one of those had no expectation.
     PartiallyVerified,
@@ -58,125 +60,6 @@ impl fmt::Display for Status {
             Self::Failed => "failed",
             Self::NotChecked => "not checked",
         })
-    }
-}
-
-/// What a claim is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClaimName {
-    /// The report's layout version.
-    ReportVersion,
-    /// The kind of the certificate against the report's signing-key selector.
-    SigningKey,
-    /// From the VCEK or VLEK to a trusted root.
-    CertificateChain,
-    /// Each certificate's validity at the given time.
-    CertificateValidity,
-    /// No certificate of the chain is revoked.
-    Revocation,
-    /// The processor line of report, certificate and root.
-    Product,
-    /// The certificate's TCB against the report's.
-    CertificateTcb,
-    /// The certificate's hardware id against the report's chip id.
-    HardwareId,
-    /// The report's signature.
-    Signature,
-    /// Minimum of the reported TCB.
-    ReportedTcb,
-    /// Minimum of the committed TCB.
-    CommittedTcb,
-    /// Minimum of the TCB at launch.
-    LaunchTcb,
-    /// The VMPL that asked for the report.
-    Vmpl,
-    /// Debugging by the host.
-    DebugPolicy,
-    /// A migration agent.
-    MigrationPolicy,
-    /// Simultaneous multithreading.
-    SmtPolicy,
-    /// One socket only.
-    SingleSocketPolicy,
-    /// The least firmware ABI the guest asked for.
-    AbiPolicy,
-    /// The platform's alias check.
-    AliasCheck,
-    /// The guest's own data.
-    ReportData,
-    /// The host's data, which carries the initdata digest.
-    HostData,
-    /// The launch digest.
-    LaunchDigest,
-    /// Chips that are allowed.
-    ChipId,
-    /// Id keys that are allowed.
-    IdKeyDigest,
-    /// Author keys that are allowed.
-    AuthorKeyDigest,
-}
-
-impl ClaimName {
-    /// The name in words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::ReportVersion => "report version",
-            Self::SigningKey => "signing key",
-            Self::CertificateChain => "certificate chain",
-            Self::CertificateValidity => "certificate validity",
-            Self::Revocation => "revocation",
-            Self::Product => "product",
-            Self::CertificateTcb => "certificate TCB",
-            Self::HardwareId => "hardware id",
-            Self::Signature => "signature",
-            Self::ReportedTcb => "reported TCB",
-            Self::CommittedTcb => "committed TCB",
-            Self::LaunchTcb => "launch TCB",
-            Self::Vmpl => "VMPL",
-            Self::DebugPolicy => "debug policy",
-            Self::MigrationPolicy => "migration policy",
-            Self::SmtPolicy => "SMT policy",
-            Self::SingleSocketPolicy => "single-socket policy",
-            Self::AbiPolicy => "ABI policy",
-            Self::AliasCheck => "alias check",
-            Self::ReportData => "report data",
-            Self::HostData => "host data",
-            Self::LaunchDigest => "launch digest",
-            Self::ChipId => "chip id",
-            Self::IdKeyDigest => "id key digest",
-            Self::AuthorKeyDigest => "author key digest",
-        }
-    }
-
-    /// What remains open where this claim was not checked; `None` if nothing
-    /// that matters by itself.
-    fn left_open(self) -> Option<&'static str> {
-        Some(match self {
-            Self::LaunchDigest => {
-                "what runs in the guest: no reference value for the launch digest was given"
-            }
-            Self::HostData => "the guest's initdata: no HOST_DATA was expected",
-            Self::ReportData => {
-                "freshness, and who holds the session's key: no REPORT_DATA was expected"
-            }
-            Self::Revocation => "that no certificate was revoked: no revocation list was given",
-            Self::ReportedTcb | Self::CommittedTcb | Self::LaunchTcb => {
-                "that the firmware is current: no minimum TCB was given"
-            }
-            Self::AliasCheck => {
-                "that memory is free of aliases: the platform's alias check was not required"
-            }
-            Self::ChipId => "which machine it is: no chip id was expected",
-            Self::HardwareId => "which chip signed: a VLEK belongs to a provider, not to a chip",
-            _ => return None,
-        })
-    }
-}
-
-impl fmt::Display for ClaimName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
     }
 }
 
@@ -228,8 +111,8 @@ pub struct Verdict {
 
 impl Verdict {
     /// Draws the conclusion from the claims.
-    pub(crate) fn of(claims: Vec<Claim>, simulated: bool) -> Self {
-        let state = state_of(&claims);
+    pub fn of(claims: Vec<Claim>, requirements: Requirements, simulated: bool) -> Self {
+        let state = state_of(&claims, requirements);
         let not_proven = not_proven(&claims, state, simulated);
         Self {
             state,
@@ -272,8 +155,9 @@ impl Verdict {
         if self.state == State::Verified || self.state == least {
             return Ok(());
         }
+        let needed = [Requirements::SNP.content, Requirements::TDX.content].concat();
         let missing =
-            |claim: &&Claim| NEEDED.contains(&claim.name) && claim.status == Status::NotChecked;
+            |claim: &&Claim| needed.contains(&claim.name) && claim.status == Status::NotChecked;
         let culprit = self
             .failed()
             .next()
@@ -291,33 +175,62 @@ impl Verdict {
     }
 }
 
-/// Claims that must have passed for [`State::Verified`].
-const NEEDED: [ClaimName; 3] = [
-    ClaimName::LaunchDigest,
-    ClaimName::HostData,
-    ClaimName::ReportData,
-];
+/// Which claims the state hangs on. A claim that fails always counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requirements {
+    /// Claims without which nothing else counts.
+    pub authentic: &'static [ClaimName],
+    /// Claims that must have passed for [`State::Verified`].
+    pub content: &'static [ClaimName],
+}
 
-/// Claims without which nothing else counts.
-const AUTHENTIC: [ClaimName; 6] = [
-    ClaimName::SigningKey,
-    ClaimName::CertificateChain,
-    ClaimName::CertificateValidity,
-    ClaimName::Product,
-    ClaimName::CertificateTcb,
-    ClaimName::Signature,
-];
+impl Requirements {
+    /// What SEV-SNP evidence must show.
+    pub const SNP: Self = Self {
+        authentic: &[
+            ClaimName::SigningKey,
+            ClaimName::CertificateChain,
+            ClaimName::CertificateValidity,
+            ClaimName::Product,
+            ClaimName::CertificateTcb,
+            ClaimName::Signature,
+        ],
+        content: &[
+            ClaimName::LaunchDigest,
+            ClaimName::HostData,
+            ClaimName::ReportData,
+        ],
+    };
 
-fn state_of(claims: &[Claim]) -> State {
+    /// What TDX evidence must show.
+    pub const TDX: Self = Self {
+        authentic: &[
+            ClaimName::TeeType,
+            ClaimName::CollateralValidity,
+            ClaimName::QuoteSignature,
+            ClaimName::TcbStatus,
+        ],
+        content: &[
+            ClaimName::Mrtd,
+            ClaimName::Rtmr0,
+            ClaimName::Rtmr1,
+            ClaimName::Rtmr2,
+            ClaimName::MrConfigId,
+            ClaimName::ReportData,
+        ],
+    };
+}
+
+fn state_of(claims: &[Claim], requirements: Requirements) -> State {
     let passed = |name: &ClaimName| {
         claims
             .iter()
             .any(|claim| claim.name == *name && claim.status == Status::Passed)
     };
     let failed = claims.iter().any(|claim| claim.status == Status::Failed);
-    if failed || !AUTHENTIC.iter().all(passed) {
+    if failed || !requirements.authentic.iter().all(passed) {
         State::NotVerified
-    } else if NEEDED.iter().all(passed) {
+    } else if requirements.content.iter().all(passed) {
         State::Verified
     } else {
         State::PartiallyVerified

@@ -9,9 +9,10 @@ use crate::chain;
 use crate::claims::ClaimList;
 use crate::crl::RevocationList;
 use crate::expect::Expectations;
+use crate::name::ClaimName;
 use crate::report;
 use crate::signature::verify_report;
-use crate::verdict::{ClaimName, Verdict};
+use crate::verdict::{Requirements, Verdict};
 
 /// What to trust, and at what time.
 #[derive(Clone, Copy, Debug)]
@@ -76,5 +77,5 @@ pub fn verify(
     }
     report::check_fields(&evidence.report, expected, &mut claims);
     let simulated = chain.is_some_and(|chain| chain.root.is_simulated());
-    Verdict::of(claims.into_claims(), simulated)
+    Verdict::of(claims.into_claims(), Requirements::SNP, simulated)
 }

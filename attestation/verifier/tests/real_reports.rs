@@ -373,10 +373,50 @@ fn rules_on_policy_and_platform_are_kept() {
     );
     assert_eq!(with(|e| e.policy.minimum_abi = Some((0, 0))), []);
     assert_eq!(with(|e| e.platform.require_alias_check = true), []);
+    // This guest demands nothing more, so that each demand on it fails alone.
+    assert_eq!(
+        with(|e| e.policy.require_aes_256_xts = true),
+        [ClaimName::Aes256XtsPolicy]
+    );
+    assert_eq!(
+        with(|e| e.policy.require_rapl_disabled = true),
+        [ClaimName::RaplPolicy]
+    );
+    assert_eq!(
+        with(|e| e.policy.require_ciphertext_hiding = true),
+        [ClaimName::CiphertextHidingPolicy]
+    );
+    assert_eq!(
+        with(|e| e.policy.require_page_swap_disabled = true),
+        [ClaimName::PageSwapPolicy]
+    );
+    assert_eq!(
+        with(|e| e.platform.require_smt_disabled = true),
+        [ClaimName::PlatformSmt]
+    );
+    assert_eq!(
+        with(|e| e.platform.require_tsme = true),
+        [ClaimName::PlatformTsme]
+    );
+    assert_eq!(with(|e| e.platform.require_ecc = true), []);
+    assert_eq!(
+        with(|e| e.platform.require_rapl_disabled = true),
+        [ClaimName::PlatformRapl]
+    );
+    assert_eq!(
+        with(|e| e.platform.require_ciphertext_hiding = true),
+        [ClaimName::PlatformCiphertextHiding]
+    );
+    assert_eq!(
+        with(|e| e.minimum_guest_svn = Some(1)),
+        [ClaimName::GuestSvn]
+    );
+    assert_eq!(with(|e| e.minimum_guest_svn = Some(0)), []);
     let old = milan();
     let strict = Expectations {
         platform: redoubt_verifier::PlatformRules {
             require_alias_check: true,
+            ..Default::default()
         },
         ..exactly(&old)
     };
@@ -440,7 +480,18 @@ fn a_verdict_reads_well() {
       passed       migration policy      not allowed [verification rules]
       passed       SMT policy            allowed, expected any [verification rules]
       passed       single-socket policy  not required, expected any [verification rules]
+      passed       CXL policy            not allowed [verification rules]
+      passed       AES-256-XTS policy    not required, expected any [verification rules]
+      passed       RAPL policy           not required, expected any [verification rules]
+      passed       ciphertext policy     not required, expected any [verification rules]
+      passed       page-swap policy      not required, expected any [verification rules]
+      passed       reserved bits         as specified [AMD 56860]
       passed       alias check           complete, expected any [verification rules]
+      passed       platform SMT          on, expected any [verification rules]
+      passed       platform TSME         off, expected any [verification rules]
+      passed       platform ECC          on, expected any [verification rules]
+      passed       platform RAPL         on, expected any [verification rules]
+      passed       platform ciphertext   off, expected any [verification rules]
       passed       launch digest         d9912ba396ce409c2947841d93a5076b6839b898c22b4aae05edb3b2b058a99927f8cf9a4f8617ee695deb14795496c8 [this test]
       failed       host data             0000000000000000000000000000000000000000000000000000000000000000, but expected 0707070707070707070707070707070707070707070707070707070707070707 [reference values]
       passed       report data           68656c6c6f2d6174746573746174696f6e0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000 [this test]
