@@ -86,6 +86,54 @@ pub enum EvidenceError {
     ResponseStatus(u32),
     /// the PSP announces a report of {0} bytes, expected 1184
     ResponseReportSize(u32),
+    /// the TDX quote is {actual} bytes long, more than {limit}
+    QuoteSize {
+        /// The length that was given, in bytes.
+        actual: usize,
+        /// The largest length accepted, in bytes.
+        limit: usize,
+    },
+    /// the TDX quote ends inside its {field}
+    QuoteCut {
+        /// Where it ends.
+        field: &'static str,
+    },
+    /// the quote has version {0}; TDX quotes have version 4 or 5
+    QuoteVersion(u16),
+    /// the quote is of TEE type {0:#x}, TDX is 0x81
+    QuoteTeeType(u32),
+    /// the quote is signed with a key of type {0}; only ECDSA P-256 (2) is known
+    QuoteKeyType(u16),
+    /// the quote's body has type {0}; TD reports have type 2, 3 or 4
+    QuoteBodyType(u16),
+    /// the quote's body of type {kind} says that it is {size} bytes long
+    QuoteBodySize {
+        /// The body's type.
+        kind: u16,
+        /// The length it claims, in bytes.
+        size: usize,
+    },
+    /// the quote's certification data has type {0}, expected 6
+    QuoteCertType(u16),
+    /// the evidence is not the JSON of a TDX quote
+    TdxJson(#[source] serde_json::Error),
+    /// the evidence JSON's member `{member}` is about {actual} bytes long, more than {limit}
+    MemberSize {
+        /// The member's name.
+        member: &'static str,
+        /// Its decoded length in bytes, about.
+        actual: usize,
+        /// The largest length accepted, in bytes.
+        limit: usize,
+    },
+    /// the evidence JSON's member `{member}` is not Base64
+    MemberEncoding {
+        /// The member's name.
+        member: &'static str,
+        /// What is wrong with it.
+        #[source]
+        cause: base64::DecodeError,
+    },
 }
 
 impl UserError for EvidenceError {
@@ -110,6 +158,17 @@ impl UserError for EvidenceError {
             Self::ResponseSize { .. } => "RDT-EVD-017",
             Self::ResponseStatus(_) => "RDT-EVD-018",
             Self::ResponseReportSize(_) => "RDT-EVD-019",
+            Self::QuoteSize { .. } => "RDT-EVD-020",
+            Self::QuoteCut { .. } => "RDT-EVD-021",
+            Self::QuoteVersion(_) => "RDT-EVD-022",
+            Self::QuoteTeeType(_) => "RDT-EVD-023",
+            Self::QuoteKeyType(_) => "RDT-EVD-024",
+            Self::QuoteBodyType(_) => "RDT-EVD-025",
+            Self::QuoteBodySize { .. } => "RDT-EVD-026",
+            Self::QuoteCertType(_) => "RDT-EVD-027",
+            Self::TdxJson(_) => "RDT-EVD-028",
+            Self::MemberSize { .. } => "RDT-EVD-029",
+            Self::MemberEncoding { .. } => "RDT-EVD-030",
         })
     }
 
@@ -120,6 +179,9 @@ impl UserError for EvidenceError {
             ),
             Self::ReportVersion(_) => {
                 Some("a newer Redoubt may know this firmware's report version".into())
+            }
+            Self::QuoteTeeType(0) => {
+                Some("this is an SGX quote; only quotes of TDX guests are verified".into())
             }
             _ => None,
         }

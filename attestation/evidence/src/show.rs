@@ -17,7 +17,8 @@ pub fn show(report: &SnpReport) -> String {
     text
 }
 
-fn rows(report: &SnpReport) -> Vec<(&'static str, String)> {
+/// Every field with its name, in words.
+pub fn rows(report: &SnpReport) -> Vec<(&'static str, String)> {
     let raw = report.raw();
     let mut rows = vec![
         ("version", report.version().number().to_string()),

@@ -4,6 +4,7 @@ use redoubt_evidence::{SnpEvidence, TcbVersion};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::expect::ReferenceSet;
 use crate::name::ClaimName;
 use crate::verdict::{Claim, State, Status, Verdict};
 
@@ -45,6 +46,32 @@ impl ClaimList {
             source: "none".to_owned(),
             status: Status::NotChecked,
         });
+    }
+
+    /// Records whether one of the reference values is seen; without any, the
+    /// claim is not checked.
+    pub fn check_set<const N: usize>(
+        &mut self,
+        name: ClaimName,
+        references: &ReferenceSet<N>,
+        seen: &[u8; N],
+    ) {
+        if references.is_empty() {
+            self.unchecked_seen(name, "no value given", hex::encode(seen));
+            return;
+        }
+        let matching = references
+            .values()
+            .iter()
+            .find(|reference| reference.value == *seen);
+        let source = matching.map_or("reference values", |reference| &reference.source);
+        self.check(
+            name,
+            references.in_words(),
+            hex::encode(seen),
+            source,
+            matching.is_some(),
+        );
     }
 
     /// The claims, in the order of checking.

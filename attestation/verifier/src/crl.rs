@@ -44,6 +44,12 @@ impl RevocationList {
         common_name(&self.parsed.tbs_cert_list.issuer)
     }
 
+    /// When the list was made.
+    pub fn this_update(&self) -> Option<OffsetDateTime> {
+        let this = self.parsed.tbs_cert_list.this_update;
+        OffsetDateTime::from_unix_timestamp(unix_seconds(this)).ok()
+    }
+
     /// When the next list is due, where the list says so.
     pub fn next_update(&self) -> Option<OffsetDateTime> {
         let next = self.parsed.tbs_cert_list.next_update?;

@@ -44,6 +44,22 @@ impl<const N: usize> ReferenceSet<N> {
     pub fn values(&self) -> &[Reference<[u8; N], String>] {
         &self.values
     }
+
+    /// The values for a person; of many, the first few.
+    pub(crate) fn in_words(&self) -> String {
+        const SHOWN: usize = 4;
+        let shown: Vec<String> = self
+            .values
+            .iter()
+            .take(SHOWN)
+            .map(|reference| hex::encode(reference.value))
+            .collect();
+        match self.values.len() {
+            1 => shown.concat(),
+            count if count <= SHOWN => format!("one of {}", shown.join(", ")),
+            count => format!("one of {count} values: {}, ...", shown.join(", ")),
+        }
+    }
 }
 
 /// Which report layouts are accepted.

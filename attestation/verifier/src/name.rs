@@ -82,8 +82,6 @@ pub enum ClaimName {
     IdKeyDigest,
     /// Author keys that are allowed.
     AuthorKeyDigest,
-    /// The quote is of a TDX guest.
-    TeeType,
     /// From the quote's signature over the quoting enclave to Intel's root.
     QuoteSignature,
     /// Each document of the collateral at the given time.
@@ -171,7 +169,6 @@ impl ClaimName {
             Self::ChipId => "chip id",
             Self::IdKeyDigest => "id key digest",
             Self::AuthorKeyDigest => "author key digest",
-            Self::TeeType => "TEE type",
             Self::QuoteSignature => "quote signature",
             Self::CollateralValidity => "collateral validity",
             Self::Fmspc => "FMSPC",

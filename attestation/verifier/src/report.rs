@@ -4,14 +4,11 @@ use redoubt_evidence::{SnpReport, TcbVersion};
 
 use crate::bits::{check_platform, check_policy};
 use crate::claims::ClaimList;
-use crate::expect::{Expectations, ReferenceSet, ReportVersions};
+use crate::expect::{Expectations, ReportVersions};
 use crate::name::ClaimName;
 
 /// The source of expectations that this crate makes where nobody gave one.
 pub(crate) const RULES: &str = "verification rules";
-
-/// How many reference values a claim spells out.
-const SHOWN: usize = 4;
 
 /// Which report layouts are accepted.
 pub(crate) fn check_version(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
@@ -54,35 +51,22 @@ pub(crate) fn check_fields(report: &SnpReport, expected: &Expectations, claims: 
     check_policy(report, expected, claims);
     check_alias(report, expected, claims);
     check_platform(report, expected, claims);
-    check_set(
+    claims.check_set(
         ClaimName::LaunchDigest,
         &expected.launch_digests,
         report.launch_digest(),
-        claims,
     );
-    check_set(
-        ClaimName::HostData,
-        &expected.host_data,
-        report.host_data(),
-        claims,
-    );
-    check_set(
+    claims.check_set(ClaimName::HostData, &expected.host_data, report.host_data());
+    claims.check_set(
         ClaimName::ReportData,
         &expected.report_data,
         report.report_data(),
-        claims,
     );
-    check_set(
-        ClaimName::ChipId,
-        &expected.chip_ids,
-        report.chip_id(),
-        claims,
-    );
-    check_set(
+    claims.check_set(ClaimName::ChipId, &expected.chip_ids, report.chip_id());
+    claims.check_set(
         ClaimName::IdKeyDigest,
         &expected.id_key_digests,
         report.id_key_digest(),
-        claims,
     );
     check_author_key(report, expected, claims);
     check_guest_svn(report, expected, claims);
@@ -154,14 +138,13 @@ fn check_guest_svn(report: &SnpReport, expected: &Expectations, claims: &mut Cla
 fn check_author_key(report: &SnpReport, expected: &Expectations, claims: &mut ClaimList) {
     let name = ClaimName::AuthorKeyDigest;
     if expected.author_key_digests.is_empty() || report.key_info().author_key_enabled() {
-        check_set(
+        claims.check_set(
             name,
             &expected.author_key_digests,
             report.author_key_digest(),
-            claims,
         );
     } else {
-        let words = words_of(&expected.author_key_digests);
+        let words = expected.author_key_digests.in_words();
         claims.check(
             name,
             words,
@@ -169,43 +152,5 @@ fn check_author_key(report: &SnpReport, expected: &Expectations, claims: &mut Cl
             "reference values",
             false,
         );
-    }
-}
-
-fn check_set<const N: usize>(
-    name: ClaimName,
-    references: &ReferenceSet<N>,
-    seen: &[u8; N],
-    claims: &mut ClaimList,
-) {
-    if references.is_empty() {
-        claims.unchecked_seen(name, "no value given", hex::encode(seen));
-        return;
-    }
-    let matching = references
-        .values()
-        .iter()
-        .find(|reference| reference.value == *seen);
-    let source = matching.map_or("reference values", |reference| &reference.source);
-    claims.check(
-        name,
-        words_of(references),
-        hex::encode(seen),
-        source,
-        matching.is_some(),
-    );
-}
-
-fn words_of<const N: usize>(references: &ReferenceSet<N>) -> String {
-    let values = references.values();
-    let shown: Vec<String> = values
-        .iter()
-        .take(SHOWN)
-        .map(|r| hex::encode(r.value))
-        .collect();
-    match values.len() {
-        1 => shown.concat(),
-        count if count <= SHOWN => format!("one of {}", shown.join(", ")),
-        count => format!("one of {count} values: {}, ...", shown.join(", ")),
     }
 }

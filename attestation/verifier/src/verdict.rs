@@ -205,7 +205,6 @@ impl Requirements {
     /// What TDX evidence must show.
     pub const TDX: Self = Self {
         authentic: &[
-            ClaimName::TeeType,
             ClaimName::CollateralValidity,
             ClaimName::QuoteSignature,
             ClaimName::TcbStatus,
