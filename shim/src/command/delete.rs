@@ -3,14 +3,15 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Result;
 use containerd_shim_protos::api::DeleteResponse;
 use protobuf::Message;
 use redoubt_sandbox::{DEFAULT_STATE_ROOT, SandboxId, cleanup_from_disk};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::UnmountFlags;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{ADDRESS_FILE, CommandError, PID_FILE, bundle_of};
 use crate::address;
@@ -21,7 +22,10 @@ use crate::events::timestamp;
 const KILLED: u32 = 128 + 9;
 
 /// How long a killed server may take to be gone.
-const SERVER_END: Duration = Duration::from_secs(2);
+const SERVER_END: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
 
 /// Cleans up and prints the response for containerd.
 ///
@@ -65,17 +69,22 @@ fn kill_server(bundle: &Path, id: &str) {
     else {
         return;
     };
-    let Some(pid) = Pid::from_raw(pid).filter(|pid| is_server(*pid, id)) else {
+    let Some(pid) = Pid::from_raw(pid) else {
         return;
     };
-    if let Err(error) = kill_process(pid, Signal::KILL) {
+    // Opened before the look at the process: from here on the number stands for this one.
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
+    if !is_server(pid, id) {
+        return;
+    }
+    if let Err(error) = pidfd_send_signal(&process, Signal::KILL) {
         report_to_stderr(&format!("cannot kill the shim: {error}"));
     }
     // Until it is gone it creates things and takes connections.
-    let start = Instant::now();
-    while is_server(pid, id) && start.elapsed() < SERVER_END {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut gone = [PollFd::new(&process, PollFlags::IN)];
+    let _ = poll(&mut gone, Some(&SERVER_END));
 }
 
 /// True if the process runs this program for the same container, so that a process id
