@@ -31,8 +31,8 @@ impl Failure {
         let area = code.split('-').nth(1).unwrap_or_default();
         ExitCode::from(match area {
             "CFG" | "PLAN" => 3,
-            "FW" | "DIG" | "INIT" | "GIMG" | "POD" => 4,
-            "EVD" | "VER" | "SIM" => 5,
+            "FW" | "DIG" | "TDX" | "INIT" | "GIMG" | "POD" => 4,
+            "EVD" | "VER" | "SIM" | "LOG" => 5,
             "KBP" | "KBC" | "KBS" => 6,
             "ENC" | "IMG" => 20,
             _ => 1,

@@ -1,6 +1,7 @@
 //! The verbs, one module each.
 
 mod config;
+mod event_log;
 mod explain;
 mod firmware;
 mod image;
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     /// Look into firmware images.
     #[command(subcommand)]
     Firmware(firmware::FirmwareCommand),
+    /// Read what TDX guests measured while they booted.
+    #[command(subcommand)]
+    EventLog(event_log::EventLogCommand),
     /// Describe and check configurations.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -55,6 +59,7 @@ impl Command {
             Self::Explain(command) => command.run(printer),
             Self::Initdata(command) => command.run(printer),
             Self::Firmware(command) => command.run(printer),
+            Self::EventLog(command) => command.run(printer),
             Self::Config(command) => command.run(printer),
             Self::Simulator(command) => command.run(printer),
             Self::Kbs(command) => command.run(printer),

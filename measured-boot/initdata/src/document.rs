@@ -26,6 +26,17 @@ pub enum Algorithm {
     Sha512,
 }
 
+impl Algorithm {
+    /// The digest of a document's bytes in its full length.
+    pub fn digest(self, document: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Sha256 => Sha256::digest(document).to_vec(),
+            Self::Sha384 => Sha384::digest(document).to_vec(),
+            Self::Sha512 => Sha512::digest(document).to_vec(),
+        }
+    }
+}
+
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -135,12 +146,7 @@ impl Initdata {
 
     /// The digest in its full length.
     pub fn digest(&self) -> Vec<u8> {
-        let bytes = self.toml_bytes();
-        match self.algorithm {
-            Algorithm::Sha256 => Sha256::digest(bytes).to_vec(),
-            Algorithm::Sha384 => Sha384::digest(bytes).to_vec(),
-            Algorithm::Sha512 => Sha512::digest(bytes).to_vec(),
-        }
+        self.algorithm.digest(self.toml_bytes())
     }
 
     /// The digest as SEV-SNP reports it in `HOST_DATA`: cut or padded with zeros to 32 bytes.
@@ -188,7 +194,8 @@ fn check_name(name: &str) -> Result<(), InitdataError> {
     }
 }
 
-fn fitted<const N: usize>(digest: &[u8]) -> [u8; N] {
+/// A digest as a TEE's field of `N` bytes holds it: cut, or padded with zeros.
+pub fn fitted<const N: usize>(digest: &[u8]) -> [u8; N] {
     let mut field = [0; N];
     field
         .iter_mut()

@@ -20,7 +20,7 @@ mod render;
 
 pub use annotation::{ANNOTATION, MAX_ANNOTATION_BYTES};
 pub use disk::{DISK_HEADER_LEN, DISK_MAGIC, SECTOR_LEN, compressed_len, pack, unpack};
-pub use document::{Algorithm, Initdata, VERSION};
+pub use document::{Algorithm, Initdata, VERSION, fitted};
 pub use error::InitdataError;
 pub use gzip::{MAX_COMPRESSED_BYTES, MAX_DOCUMENT_BYTES};
 

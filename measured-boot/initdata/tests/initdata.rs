@@ -7,8 +7,8 @@ use std::io::Write as _;
 
 use proptest::prelude::*;
 use redoubt_initdata::{
-    Algorithm, Initdata, InitdataError, MAX_COMPRESSED_BYTES, POLICY_REGO, compressed_len, pack,
-    unpack,
+    Algorithm, Initdata, InitdataError, MAX_COMPRESSED_BYTES, POLICY_REGO, compressed_len, fitted,
+    pack, unpack,
 };
 use serde_json::Value;
 
@@ -53,19 +53,26 @@ fn digests_agree_with_the_published_values() {
             other => panic!("no such document: {other}"),
         };
         let initdata = Initdata::parse_toml(document).unwrap();
-        let values = &file[initdata.algorithm().to_string()];
-        assert_eq!(hex::encode(initdata.digest()), values["digest"]);
-        assert_eq!(
-            hex::encode(initdata.host_data()),
-            values["snp_host_data_32"]
-        );
-        assert_eq!(
-            hex::encode(initdata.mr_config_id()),
-            values["tdx_mrconfigid_48"]
-        );
-        checked += 1;
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512] {
+            let values = &file[algorithm.to_string()];
+            let digest = algorithm.digest(document);
+            assert_eq!(hex::encode(&digest), values["digest"]);
+            assert_eq!(
+                hex::encode(fitted::<32>(&digest)),
+                values["snp_host_data_32"]
+            );
+            assert_eq!(
+                hex::encode(fitted::<48>(&digest)),
+                values["tdx_mrconfigid_48"]
+            );
+            checked += 1;
+        }
+        let own = initdata.algorithm().digest(document);
+        assert_eq!(initdata.digest(), own);
+        assert_eq!(initdata.host_data(), fitted(&own));
+        assert_eq!(initdata.mr_config_id(), fitted(&own));
     }
-    assert_eq!(checked, 3);
+    assert_eq!(checked, 9);
 }
 
 #[test]
