@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use redoubt_errors::{ErrorCode, UserError};
+use redoubt_firmware::FirmwareError;
+use redoubt_launch_digest::DigestError;
 
 /// Why a command failed: an error of any of the libraries.
 #[derive(Debug)]
@@ -98,6 +100,31 @@ pub(crate) enum CliError {
     SeveralWorkloads,
     /// cannot start the runtime
     Runtime(#[source] std::io::Error),
+    /// firmware {path:?} cannot be used
+    Firmware {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        #[source]
+        cause: FirmwareError,
+    },
+    /// file {path:?} cannot be used
+    Digest {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        #[source]
+        cause: DigestError,
+    },
+    /// option --append cannot be used
+    Cmdline(#[source] DigestError),
+    /// a thread that hashes files ended early
+    Thread,
+    /// a {tee} guest reports nothing, so that there are no reference values for it
+    NotReportable {
+        /// The generation of the guest.
+        tee: &'static str,
+    },
 }
 
 impl UserError for CliError {
@@ -115,11 +142,17 @@ impl UserError for CliError {
             Self::Runtime(_) => "RDT-CLI-010",
             Self::SeveralWorkloads => "RDT-CLI-021",
             Self::NoSuchWorkload { .. } => "RDT-CLI-020",
+            Self::Firmware { cause, .. } => return cause.code(),
+            Self::Digest { cause, .. } | Self::Cmdline(cause) => return cause.code(),
+            Self::Thread => "RDT-CLI-011",
+            Self::NotReportable { .. } => "RDT-CLI-012",
         })
     }
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Firmware { cause, .. } => cause.hint(),
+            Self::Digest { cause, .. } | Self::Cmdline(cause) => cause.hint(),
             Self::NotMeasured => {
                 Some("set confidential_guest = true in [hypervisor.qemu]".to_owned())
             }

@@ -5,12 +5,15 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use redoubt_launch_digest::DigestError;
 use sha2::{Digest, Sha256};
 
 use crate::failure::CliError;
 
 /// The largest kernel or initrd, in MiB.
 const MAX_BOOT_FILE_MIB: u64 = 1024;
+/// How much of a boot file is read at a time, in bytes: as much as stays in a CPU's cache.
+const PIECE_BYTES: usize = 256 << 10;
 /// The largest other file, in MiB.
 const MAX_SMALL_FILE_MIB: u64 = 32;
 
@@ -53,23 +56,47 @@ pub(crate) fn read_text(path: &Path) -> Result<String, CliError> {
     })
 }
 
-/// SHA-256 of a kernel or initrd, read piece by piece.
+/// SHA-256 of an initrd, read piece by piece.
 pub(crate) fn sha256(path: &Path) -> Result<[u8; 32], CliError> {
+    sha256_checked(path, |_| Ok(()))
+}
+
+/// SHA-256 of a kernel; `check` sees its first bytes.
+pub(crate) fn sha256_checked(
+    path: &Path,
+    check: impl Fn(&[u8]) -> Result<(), DigestError>,
+) -> Result<[u8; 32], CliError> {
     let unreadable = |cause| CliError::Read {
         path: path.to_owned(),
         cause,
     };
-    let mut hash = Sha256::new();
     let limit = MAX_BOOT_FILE_MIB << 20;
-    let mut file = File::open(path).map_err(unreadable)?.take(limit + 1);
-    let len = std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(unreadable)?;
-    if len > limit {
-        return Err(CliError::TooLarge {
-            path: path.to_owned(),
-            limit_mib: MAX_BOOT_FILE_MIB,
-        });
+    let file = File::open(path).map_err(unreadable)?;
+    let mut hash = Sha256::new();
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    let mut len = 0;
+    loop {
+        piece.clear();
+        let mut read = (&file).take(PIECE_BYTES as u64);
+        let filled = read.read_to_end(&mut piece).map_err(unreadable)? as u64;
+        if len == 0 {
+            check(&piece).map_err(|cause| CliError::Digest {
+                path: path.to_owned(),
+                cause,
+            })?;
+        }
+        if filled == 0 {
+            return Ok(hash.finalize().into());
+        }
+        hash.update(&piece);
+        len += filled;
+        if len > limit {
+            return Err(CliError::TooLarge {
+                path: path.to_owned(),
+                limit_mib: MAX_BOOT_FILE_MIB,
+            });
+        }
     }
-    Ok(hash.finalize().into())
 }
 
 /// Writes a new file or replaces one.
@@ -85,17 +112,4 @@ pub(crate) fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), CliError> {
             path: path.clone(),
             cause,
         })
-}
-
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -96,7 +96,7 @@ fn measure_snp(folder: &Folder, firmware: &str) -> Command {
         .arg(folder.path("k"))
         .arg("--initrd")
         .arg(folder.path("i"));
-    command.args(["--append", PUBLISHED_CMDLINE]);
+    command.args(["--append", PUBLISHED_CMDLINE, "--kernel-format", "any"]);
     command
 }
 
@@ -125,6 +125,7 @@ fn measure_snp_prints_the_published_digest() {
       command line    console=ttyS0 root=/dev/vda1 ro
       CPU model       EPYC-v4
       guest features  0x1
+      monitor         qemu
     "#);
 }
 
@@ -162,18 +163,20 @@ fn a_model_may_be_given_by_family_model_and_stepping() {
 #[test]
 fn bad_input_ends_in_one_line_and_a_code_of_its_own() {
     let folder = Folder::new();
-    assert_snapshot!(fails(&mut measure_snp(&folder, "generic.fd"), &folder), @"4: [RDT-DIG-006] firmware has no kernel-hash section in its SEV metadata, so kernel, initrd and command line cannot be measured (hint: use an AmdSev build of OVMF (package ovmf-amdsev))");
-    assert_snapshot!(fails(&mut measure_snp(&folder, "k"), &folder), @"4: [RDT-FW-001] firmware of 20 bytes is smaller than one page (hint: check that the file is a complete OVMF image)");
+    assert_snapshot!(fails(&mut measure_snp(&folder, "generic.fd"), &folder), @r#"4: [RDT-DIG-006] file "DIR/generic.fd" cannot be used: firmware has no kernel-hash section in its SEV metadata, so kernel, initrd and command line cannot be measured (hint: use an AmdSev build of OVMF (package ovmf-amdsev))"#);
+    assert_snapshot!(fails(&mut measure_snp(&folder, "k"), &folder), @r#"4: [RDT-FW-001] firmware "DIR/k" cannot be used: firmware of 20 bytes is smaller than one page (hint: check that the file is a complete OVMF image)"#);
     assert_snapshot!(fails(&mut measure_snp(&folder, "none"), &folder), @r#"1: [RDT-CLI-001] cannot read "DIR/none": No such file or directory (os error 2)"#);
     assert_snapshot!(
         fails(measure_snp(&folder, "amdsev.fd").args(["--cpu-model", "EPYC-Roma"]), &folder), @r#"4: [RDT-DIG-002] unknown CPU model "EPYC-Roma" (hint: did you mean EPYC-Rome?)"#);
     assert_snapshot!(
         fails(&mut measure_sandbox(&folder.path("none.toml")), &folder), @r#"3: [RDT-CFG-002] cannot read "DIR/none.toml", named by ConfigPath or --config: No such file or directory (os error 2)"#);
-    let usage = measure_snp(&folder, "amdsev.fd")
-        .args(["--vcpus", "0"])
-        .output()
-        .unwrap();
-    assert_eq!(usage.status.code(), Some(2));
+    for vcpus in ["0", "10000", "1..10000", "0..4"] {
+        let text = fails(
+            measure_snp(&folder, "amdsev.fd").args(["--vcpus", vcpus]),
+            &folder,
+        );
+        assert!(text.starts_with("4: [RDT-DIG-001]"), "{text}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::sandbox::{SANDBOX_ID, SandboxArgs};
 use crate::failure::{CliError, Failure};
 use crate::files;
 use crate::printer::Printer;
-use crate::reference::{self, Format, Measurement};
+use crate::reference::{self, Format, Measurement, OutputArgs};
 use crate::text::Text;
 
 /// A pod by Kubernetes manifest or OCI specification.
@@ -101,9 +101,8 @@ fn is_called(workload: &Workload, name: &str) -> bool {
 pub(crate) struct MeasurePod {
     #[command(flatten)]
     pod: PodArgs,
-    /// How to print the result.
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// A measurement with the workload that it is for.
@@ -126,13 +125,13 @@ impl MeasurePod {
                 measurement: measurement_of(&plan).ok_or(CliError::NotMeasured)?,
             });
         }
-        match self.format {
+        match self.output.format() {
             None => printer.result(&pods, || table(&pods)),
             Some(Format::Table) => printer.text(&table(&pods)),
             Some(Format::Json) => printer.json(&pods),
             Some(_) => {
                 let measurements: Vec<_> = pods.into_iter().map(|pod| pod.measurement).collect();
-                reference::print(printer, self.format, &measurements)
+                self.output.print(printer, &measurements)
             }
         }
     }

@@ -57,7 +57,7 @@ pub fn explain_snp(
     candidates: &Candidates<'_>,
 ) -> Result<Explanation, DigestError> {
     let mut search = Search::new(digests, inputs, candidates);
-    let firmwares: Vec<FirmwareChain<'_>> = std::iter::once(inputs.firmware)
+    let firmwares: Vec<FirmwareChain<_>> = std::iter::once(inputs.firmware)
         .chain(candidates.firmwares.iter().map(|named| named.value))
         .map(FirmwareChain::new)
         .collect();

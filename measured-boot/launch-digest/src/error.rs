@@ -103,6 +103,13 @@ pub enum DigestError {
         /// The limit in bytes.
         max: usize,
     },
+    /// not a bzImage: {field} at offset {offset:#x} is wrong
+    NotBzImage {
+        /// What was looked for.
+        field: &'static str,
+        /// Where it must stand.
+        offset: usize,
+    },
 }
 
 impl UserError for DigestError {
@@ -126,6 +133,7 @@ impl UserError for DigestError {
             Self::GuestPolicy { .. } => "RDT-DIG-016",
             Self::CmdlineNul { .. } => "RDT-DIG-017",
             Self::CmdlineTooLong { .. } => "RDT-DIG-018",
+            Self::NotBzImage { .. } => "RDT-DIG-019",
         })
     }
 

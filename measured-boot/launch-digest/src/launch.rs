@@ -1,5 +1,6 @@
 //! The SEV-SNP launch digest for a firmware, kernel hashes and vCPUs.
 
+use std::borrow::Borrow;
 use std::ops::RangeInclusive;
 
 use redoubt_firmware::Firmware;
@@ -56,19 +57,21 @@ pub struct LaunchChain {
     entry: Entry,
 }
 
-/// The firmware's own part of launch digests, hashed once for many of them.
+/// The firmware's own part of launch digests, by far the most work, hashed once for many of them.
+///
+/// `F` is a [`Firmware`] or a reference to one.
 #[derive(Clone, Copy, Debug)]
-pub struct FirmwareChain<'a> {
-    firmware: &'a Firmware,
+pub struct FirmwareChain<F> {
+    firmware: F,
     chain: Chain,
 }
 
-impl<'a> FirmwareChain<'a> {
+impl<F: Borrow<Firmware>> FirmwareChain<F> {
     /// Measures the firmware.
-    pub fn new(firmware: &'a Firmware) -> Self {
+    pub fn new(firmware: F) -> Self {
         Self {
+            chain: firmware_chain(firmware.borrow()),
             firmware,
-            chain: firmware_chain(firmware),
         }
     }
 
@@ -77,19 +80,33 @@ impl<'a> FirmwareChain<'a> {
         self.launch_by(Vmm::Qemu, hashes)
     }
 
-    fn launch_by(
+    /// The same under another monitor.
+    pub fn launch_by(
         &self,
         vmm: Vmm,
         hashes: Option<&KernelHashes>,
     ) -> Result<LaunchChain, DigestError> {
+        let firmware = self.firmware.borrow();
         let mut chain = self.chain;
-        prepare_memory(&mut chain, vmm, self.firmware, hashes)?;
+        prepare_memory(&mut chain, vmm, firmware, hashes)?;
         Ok(LaunchChain {
             chain,
             entry: Entry::Firmware {
                 vmm,
-                ap_eip: self.firmware.sev_es_reset_eip(),
+                ap_eip: firmware.sev_es_reset_eip(),
             },
+        })
+    }
+
+    /// Measures a secure VM service module below the firmware that it runs, under QEMU/KVM.
+    pub fn launch_with_svsm(&self, svsm: &Svsm) -> Result<LaunchChain, DigestError> {
+        let (gpa, eip) = svsm.place_below(self.firmware.borrow())?;
+        let mut chain = self.chain;
+        chain.normal_pages(gpa, svsm.image().bytes());
+        prepare_memory(&mut chain, Vmm::Qemu, svsm.image(), None)?;
+        Ok(LaunchChain {
+            chain,
+            entry: Entry::Svsm { eip },
         })
     }
 }
@@ -116,18 +133,6 @@ impl LaunchChain {
         hashes: Option<&KernelHashes>,
     ) -> Result<Self, DigestError> {
         FirmwareChain::new(firmware).launch_by(vmm, hashes)
-    }
-
-    /// Measures a secure VM service module below the firmware that it runs, under QEMU/KVM.
-    pub fn with_svsm(firmware: &Firmware, svsm: &Svsm) -> Result<Self, DigestError> {
-        let (gpa, eip) = svsm.place_below(firmware)?;
-        let mut chain = firmware_chain(firmware);
-        chain.normal_pages(gpa, svsm.image().bytes());
-        prepare_memory(&mut chain, Vmm::Qemu, svsm.image(), None)?;
-        Ok(Self {
-            chain,
-            entry: Entry::Svsm { eip },
-        })
     }
 
     /// The digest with these vCPUs.
@@ -192,7 +197,7 @@ impl LaunchChain {
 type PageHash = [u8; LAUNCH_DIGEST_LEN];
 
 /// Refuses numbers that no guest can have, before anything is counted up to them.
-pub(crate) fn check_vcpus(vcpus: &RangeInclusive<u32>) -> Result<(), DigestError> {
+pub fn check_vcpus(vcpus: &RangeInclusive<u32>) -> Result<(), DigestError> {
     for end in [*vcpus.start(), *vcpus.end()] {
         if end == 0 || end > MAX_VCPUS {
             return Err(DigestError::VcpuCount { vcpus: end });

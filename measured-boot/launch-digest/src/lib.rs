@@ -27,10 +27,10 @@ pub use digest::{LAUNCH_DIGEST_LEN, LaunchDigest, ParseDigestError};
 pub use error::DigestError;
 pub use hashes::{KernelHashes, TABLE_LEN};
 pub use launch::{
-    DEFAULT_GUEST_FEATURES, FirmwareChain, LaunchChain, MAX_VCPUS, SnpLaunch, firmware_digest,
-    snp_launch_digest,
+    DEFAULT_GUEST_FEATURES, FirmwareChain, LaunchChain, MAX_VCPUS, SnpLaunch, check_vcpus,
+    firmware_digest, snp_launch_digest,
 };
-pub use limits::{MAX_CMDLINE_BYTES, check_cmdline, check_guest_policy};
+pub use limits::{MAX_CMDLINE_BYTES, check_cmdline, check_guest_policy, check_kernel};
 pub use sev::{SEV_DIGEST_LEN, SevDigest, sev_es_launch_digests, sev_launch_digest};
 pub use svsm::Svsm;
 pub use vmm::Vmm;

@@ -33,9 +33,42 @@ pub fn check_cmdline(cmdline: &str) -> Result<(), DigestError> {
     Ok(())
 }
 
+/// Refuses a kernel file that starts unlike a bzImage (Linux, x86 boot protocol: `boot_flag` and
+/// `header`). `head` is the file's beginning, at least 518 bytes of it.
+pub fn check_kernel(head: &[u8]) -> Result<(), DigestError> {
+    let marks: [(&str, usize, &[u8]); 2] = [
+        ("boot flag", 0x1fe, &[0x55, 0xaa]),
+        ("magic \"HdrS\"", 0x202, b"HdrS"),
+    ];
+    for (field, offset, expected) in marks {
+        if head.get(offset..offset + expected.len()) != Some(expected) {
+            return Err(DigestError::NotBzImage { field, offset });
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_start_as_the_boot_protocol_says() {
+        let mut head = vec![0; 0x206];
+        let refused = |head: &[u8], field, offset| {
+            assert_eq!(
+                check_kernel(head),
+                Err(DigestError::NotBzImage { field, offset })
+            );
+        };
+        refused(&head, "boot flag", 0x1fe);
+        refused(&[], "boot flag", 0x1fe);
+        head[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+        refused(&head, "magic \"HdrS\"", 0x202);
+        head[0x202..].copy_from_slice(b"HdrS");
+        assert_eq!(check_kernel(&head), Ok(()));
+        refused(&head[..0x205], "magic \"HdrS\"", 0x202);
+    }
 
     #[test]
     fn policies_keep_the_reserved_bits() {

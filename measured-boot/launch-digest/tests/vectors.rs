@@ -11,9 +11,9 @@ use std::io::Read;
 use redoubt_errors::UserError;
 use redoubt_firmware::Firmware;
 use redoubt_launch_digest::{
-    BSP_EIP, CPU_MODELS, CpuSignature, DEFAULT_GUEST_FEATURES, DigestError, KernelHashes,
-    LaunchChain, MAX_VCPUS, SnpLaunch, Svsm, Vmm, firmware_digest, sev_es_launch_digests,
-    sev_launch_digest, snp_launch_digest, vmsa_page,
+    BSP_EIP, CPU_MODELS, CpuSignature, DEFAULT_GUEST_FEATURES, DigestError, FirmwareChain,
+    KernelHashes, LaunchChain, MAX_VCPUS, SnpLaunch, Svsm, Vmm, firmware_digest,
+    sev_es_launch_digests, sev_launch_digest, snp_launch_digest, vmsa_page,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha384};
@@ -119,13 +119,13 @@ fn sev_snp_measure_agrees_on_every_snp_row() {
 #[test]
 fn sev_snp_measure_agrees_on_every_row_with_a_service_module() {
     let image = |packed| Firmware::parse(&unpacked(packed)).unwrap();
-    let firmware = image(include_bytes!("../testdata/svsm_ovmf.fd.gz"));
+    let firmware = FirmwareChain::new(image(include_bytes!("../testdata/svsm_ovmf.fd.gz")));
     let module = image(include_bytes!("../testdata/svsm.bin.gz"));
     let vectors = sev_snp_measure();
     let rows = rows(&vectors, "snp:svsm");
     for row in &rows {
         let svsm = Svsm::new(module.clone(), number(&row["extra"]["ovmf_vars_size"])).unwrap();
-        let chain = LaunchChain::with_svsm(&firmware, &svsm).unwrap();
+        let chain = firmware.launch_with_svsm(&svsm).unwrap();
         // The calculator takes other guest features without using them.
         let digest = chain.with_vcpus(vcpus(row), cpu(row), DEFAULT_GUEST_FEATURES);
         assert_eq!(digest.unwrap().to_string(), row["expected_hex"], "{row}");
@@ -304,11 +304,9 @@ fn one_pass_gives_every_vcpu_count() {
 fn a_service_module_must_be_one_and_fit() {
     let image = |packed| Firmware::parse(&unpacked(packed)).unwrap();
     let firmware = image(include_bytes!("../testdata/svsm_ovmf.fd.gz"));
+    let measured = FirmwareChain::new(firmware.clone());
     let module = unpacked(include_bytes!("../testdata/svsm.bin.gz"));
-    assert_eq!(
-        Svsm::new(firmware.clone(), 0).unwrap_err(),
-        DigestError::NotSvsm
-    );
+    assert_eq!(Svsm::new(firmware, 0).unwrap_err(), DigestError::NotSvsm);
     let svsm = |bytes: &[u8], vars| Svsm::new(Firmware::parse(bytes).unwrap(), vars);
     assert_eq!(
         svsm(&module, 540_673).unwrap_err(),
@@ -318,7 +316,7 @@ fn a_service_module_must_be_one_and_fit() {
     );
     for vars in [0xffff_f000, !0xfff] {
         let svsm = svsm(&module, vars).unwrap();
-        let error = LaunchChain::with_svsm(&firmware, &svsm).unwrap_err();
+        let error = measured.launch_with_svsm(&svsm).unwrap_err();
         assert!(matches!(error, DigestError::SvsmRoom { .. }), "{error:?}");
     }
     let mut outside = module.clone();

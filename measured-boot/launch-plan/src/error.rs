@@ -52,14 +52,13 @@ pub enum PlanError {
         /// The path.
         path: PathBuf,
     },
-    /// hypervisor.qemu.kernel = {path:?} is not a bzImage: {field} at offset {offset:#x} is wrong
+    /// hypervisor.qemu.kernel = {path:?} cannot be booted
     NotBzImage {
         /// The path.
         path: PathBuf,
-        /// What was looked for.
-        field: &'static str,
-        /// Where it must stand.
-        offset: u64,
+        /// What of it is wrong, and where.
+        #[source]
+        cause: DigestError,
     },
     /// firmware {path:?} cannot be used
     Firmware {

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use redoubt_firmware::{Firmware, MAX_FIRMWARE_BYTES};
+use redoubt_launch_digest::check_kernel;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -95,7 +96,12 @@ fn load_files_of(
 
 /// Hashes a guest kernel after a look at its header.
 pub fn measure_kernel(path: &Path) -> Result<MeasuredFile, PlanError> {
-    measure(KERNEL, path, |head| check_bzimage(path, head))
+    measure(KERNEL, path, |head| {
+        check_kernel(head).map_err(|cause| PlanError::NotBzImage {
+            path: path.to_owned(),
+            cause,
+        })
+    })
 }
 
 /// Hashes an initrd.
@@ -209,22 +215,4 @@ fn read_full(file: &mut File, piece: &mut [u8]) -> std::io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-/// Looks for the boot flag and the setup header's magic (Linux, x86 boot protocol).
-fn check_bzimage(path: &Path, head: &[u8]) -> Result<(), PlanError> {
-    let marks: [(&str, usize, &[u8]); 2] = [
-        ("boot flag", 0x1fe, &[0x55, 0xaa]),
-        ("magic \"HdrS\"", 0x202, b"HdrS"),
-    ];
-    for (field, offset, expected) in marks {
-        if head.get(offset..offset + expected.len()) != Some(expected) {
-            return Err(PlanError::NotBzImage {
-                path: path.to_owned(),
-                field,
-                offset: offset as u64,
-            });
-        }
-    }
-    Ok(())
 }

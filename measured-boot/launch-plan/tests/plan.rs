@@ -691,7 +691,7 @@ fn files_are_hashed_and_missing_or_wrong_ones_are_named() {
     assert_snapshot!(error(&|c| c.hypervisor.initrd = PathBuf::new()), @"[RDT-PLAN-001] configuration key hypervisor.qemu.initrd is not set (hint: set it in configuration.toml)");
     assert_snapshot!(error(&|c| c.hypervisor.path = path("none")), @r#"[RDT-PLAN-002] hypervisor.qemu.path = "DIR/none" does not exist (hint: install the file, or correct the key in configuration.toml)"#);
     assert_snapshot!(error(&|c| c.hypervisor.path = path("i")), @r#"[RDT-PLAN-005] hypervisor.qemu.path = "DIR/i" is not an executable file"#);
-    assert_snapshot!(error(&|c| c.hypervisor.kernel = path("i")), @r#"[RDT-PLAN-006] hypervisor.qemu.kernel = "DIR/i" is not a bzImage: boot flag at offset 0x1fe is wrong"#);
+    assert_snapshot!(error(&|c| c.hypervisor.kernel = path("i")), @r#"[RDT-PLAN-006] hypervisor.qemu.kernel = "DIR/i" cannot be booted: not a bzImage: boot flag at offset 0x1fe is wrong"#);
     assert_snapshot!(error(&|c| c.hypervisor.firmware = path("none")), @r#"[RDT-PLAN-002] hypervisor.qemu.firmware = "DIR/none" does not exist (hint: install the file, or correct the key in configuration.toml)"#);
     assert_snapshot!(error(&|c| c.hypervisor.kernel = dir.path().to_owned()), @r#"[RDT-PLAN-003] cannot read hypervisor.qemu.kernel = "DIR": not a regular file"#);
 }

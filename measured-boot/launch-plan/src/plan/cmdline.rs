@@ -4,11 +4,11 @@
 //! configuration's `kernel_params` and the annotation's. A layer replaces every
 //! parameter of the same name in the layers before it.
 
+use redoubt_launch_digest::MAX_CMDLINE_BYTES;
+
 use crate::config::{AgentSettings, Configuration, LogLevel};
 use crate::error::PlanError;
 
-/// Bytes that the kernel keeps of a command line (x86 `COMMAND_LINE_SIZE` less the NUL).
-const MAX_LEN: usize = 2047;
 /// Parameters that only the plan sets.
 const RESERVED_PREFIX: &str = "redoubt.";
 
@@ -58,7 +58,7 @@ pub(crate) fn cmdline(
         params.extend(layer);
     }
     let cmdline = params.join(" ");
-    if cmdline.len() > MAX_LEN {
+    if cmdline.len() > MAX_CMDLINE_BYTES {
         return Err(PlanError::CmdlineTooLong { len: cmdline.len() });
     }
     Ok(cmdline)
