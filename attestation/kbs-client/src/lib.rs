@@ -25,3 +25,4 @@ pub use client::KbsClient;
 pub use config::KbsClientConfig;
 pub use error::KbsClientError;
 pub use observer::{Attested, KbsObserver};
+pub use tls::tls_config;

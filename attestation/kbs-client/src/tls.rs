@@ -17,7 +17,7 @@ const MAX_PINNED: usize = 16;
 const MAX_PEM_BYTES: usize = 256 * 1024;
 
 /// TLS that trusts the pinned certificates alone, or the web's roots without a pin.
-pub(crate) fn tls_config(pinned_pem: Option<&str>) -> Result<ClientConfig, KbsClientError> {
+pub fn tls_config(pinned_pem: Option<&str>) -> Result<ClientConfig, KbsClientError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let refuse = |error: &dyn fmt::Display| KbsClientError::PinnedCertificate(error.to_string());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

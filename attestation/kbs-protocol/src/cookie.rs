@@ -1,12 +1,14 @@
 /// Name of the cookie that carries a session.
 pub const SESSION_COOKIE: &str = "kbs-session-id";
 
-/// The value of a session cookie: 1 to 256 characters that a cookie may have.
+/// The value of a session cookie: 1 to 16384 characters that a cookie may have.
+///
+/// Trustee's has 32 hexadecimal digits; one that carries a token is as long as it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SessionCookie(String);
 
 impl SessionCookie {
-    const MAX_BYTES: usize = 256;
+    const MAX_BYTES: usize = 16 * 1024;
 
     /// Takes a value if it is one that a cookie may have (RFC 6265 section 4.1.1).
     pub fn new(value: &str) -> Option<Self> {
@@ -75,7 +77,7 @@ mod tests {
         ] {
             assert!(SessionCookie::from_cookie(header).is_none(), "{header:?}");
         }
-        assert!(SessionCookie::new(&"a".repeat(257)).is_none());
+        assert!(SessionCookie::new(&"a".repeat(16 * 1024 + 1)).is_none());
         assert!(SessionCookie::new("a\r\nX: y").is_none());
     }
 

@@ -1,8 +1,8 @@
 use redoubt_evidence::{SnpEvidence, TcbVersion};
 use redoubt_initdata::Initdata;
 use redoubt_verifier::{
-    Claim, ClaimName, Collateral, Expectations, MinimumTcb as VerifierMinimum, PolicyRules,
-    ReferenceSet, SnpClaims, TrustAnchors, Verdict, verify,
+    ChainCache, Claim, ClaimName, Collateral, Expectations, MinimumTcb as VerifierMinimum,
+    PolicyRules, ReferenceSet, SnpClaims, TrustAnchors, Verdict, verify,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,10 +11,13 @@ use time::OffsetDateTime;
 use crate::KbsServerError;
 use crate::config::{MinimumTcb, SnpSettings};
 use crate::files::read_bytes;
-use crate::reference::{ReferenceStore, SnpReferenceValue};
 use crate::refusal::{Refusal, Refused, chain_text};
+use crate::storage::ReferenceValues;
 
 const MAX_ANCHOR_BYTES: u64 = 1024 * 1024;
+
+/// Certificate signatures that are remembered: two for each chip.
+const CACHED_SIGNATURES: usize = 8192;
 
 /// Claims without which evidence proves nothing to this session.
 const INDISPENSABLE: [ClaimName; 8] = [
@@ -63,14 +66,11 @@ pub(crate) struct Appraiser {
     anchors: TrustAnchors,
     policy: PolicyRules,
     minimum_tcb: VerifierMinimum,
-    references: ReferenceStore,
+    chains: ChainCache,
 }
 
 impl Appraiser {
-    pub(crate) fn new(
-        settings: &SnpSettings,
-        references: ReferenceStore,
-    ) -> Result<Self, KbsServerError> {
+    pub(crate) fn new(settings: &SnpSettings) -> Result<Self, KbsServerError> {
         let mut anchors = if settings.amd_roots {
             TrustAnchors::amd()
         } else {
@@ -97,7 +97,7 @@ impl Appraiser {
             anchors,
             policy,
             minimum_tcb: minimum(settings.minimum_tcb),
-            references,
+            chains: ChainCache::new(CACHED_SIGNATURES),
         })
     }
 
@@ -115,18 +115,16 @@ impl Appraiser {
         evidence: &Value,
         report_data: [u8; 64],
         initdata: Option<&Initdata>,
+        references: &ReferenceValues,
         at: OffsetDateTime,
     ) -> Result<Appraisal, Refused> {
         let evidence = SnpEvidence::from_kbs_json(evidence)
             .map_err(|error| Refusal::EvidenceRefused.because(chain_text(&error)))?;
-        let references = self
-            .references
-            .values()
-            .map_err(|error| Refusal::Internal.because(chain_text(&error)))?;
-        let expected = self.expectations(report_data, initdata, &references);
-        let verdict = verify(&evidence, &Collateral::new(&self.anchors, at), &expected);
+        let expected = self.expectations(&evidence, report_data, initdata, references);
+        let collateral = Collateral::new(&self.anchors, at).with_cache(&self.chains);
+        let verdict = verify(&evidence, &collateral, &expected);
         require_authentic(&verdict)?;
-        let findings = findings(&evidence, &verdict, initdata, &references);
+        let findings = findings(&evidence, &verdict, initdata, references);
         let claims = SnpClaims::of(&evidence, &verdict)
             .to_json()
             .map_err(|error| Refusal::Internal.because(error.to_string()))?;
@@ -136,19 +134,16 @@ impl Appraiser {
 
     fn expectations(
         &self,
+        evidence: &SnpEvidence,
         report_data: [u8; 64],
         initdata: Option<&Initdata>,
-        references: &[SnpReferenceValue],
+        references: &ReferenceValues,
     ) -> Expectations {
-        let mut launch_digests = ReferenceSet::default();
-        for reference in references {
-            launch_digests.insert(reference.launch_digest, reference.source.clone());
-        }
         let host_data = initdata.map_or_else(ReferenceSet::default, |initdata| {
             ReferenceSet::one(initdata.host_data(), "digest of the init-data sent")
         });
         Expectations {
-            launch_digests,
+            launch_digests: references.expected(evidence.report.launch_digest()),
             host_data,
             report_data: ReferenceSet::one(report_data, "nonce and key of the session"),
             policy: self.policy,
@@ -206,14 +201,10 @@ fn findings(
     evidence: &SnpEvidence,
     verdict: &Verdict,
     initdata: Option<&Initdata>,
-    references: &[SnpReferenceValue],
+    references: &ReferenceValues,
 ) -> Findings {
     let report = &evidence.report;
-    let of_this_launch = || {
-        references
-            .iter()
-            .filter(|value| value.launch_digest == *report.launch_digest())
-    };
+    let of_this_launch = || references.of_digest(report.launch_digest());
     let whole_match = of_this_launch().find(|value| {
         value
             .host_data
@@ -290,16 +281,20 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+    use crate::reference::SnpReferenceValue;
 
     const RECORDED: &str = include_str!("../testdata/trustee-e2e-snp-evidence.json");
 
-    fn appraiser() -> (tempfile::TempDir, Appraiser) {
-        let dir = tempfile::tempdir().unwrap();
-        let references = ReferenceStore::open(dir.path().to_owned()).unwrap();
-        (
-            dir,
-            Appraiser::new(&SnpSettings::default(), references).unwrap(),
-        )
+    fn appraiser() -> Appraiser {
+        Appraiser::new(&SnpSettings::default()).unwrap()
+    }
+
+    fn known(launch_digest: [u8; 48]) -> ReferenceValues {
+        ReferenceValues::new(vec![SnpReferenceValue {
+            launch_digest,
+            host_data: None,
+            source: "known.json#0".to_owned(),
+        }])
     }
 
     fn recorded() -> (Value, [u8; 64], [u8; 48]) {
@@ -311,17 +306,19 @@ mod tests {
 
     #[test]
     fn evidence_of_real_hardware_is_accepted_under_amds_roots() {
-        let (dir, appraiser) = appraiser();
+        let appraiser = appraiser();
         let (value, report_data, launch_digest) = recorded();
         let at = datetime!(2026-11-01 0:00 UTC);
-        let first = appraiser.appraise(&value, report_data, None, at).unwrap();
+        let none = ReferenceValues::default();
+        let first = appraiser
+            .appraise(&value, report_data, None, &none, at)
+            .unwrap();
         assert_eq!(first.findings.tee, "snp");
         assert!(!first.findings.launch_digest_matched && !first.findings.host_data_matched);
         assert_eq!(first.submods["cpu0"]["ear.status"], "warning");
-        let file = json!({ "version": 1, "values": [
-            { "tee": "snp", "launch_digest": hex::encode(launch_digest), "host_data": null } ] });
-        std::fs::write(dir.path().join("known.json"), file.to_string()).unwrap();
-        let second = appraiser.appraise(&value, report_data, None, at).unwrap();
+        let second = appraiser
+            .appraise(&value, report_data, None, &known(launch_digest), at)
+            .unwrap();
         assert!(second.findings.launch_digest_matched);
         assert!(
             !second.findings.host_data_matched,
@@ -332,14 +329,17 @@ mod tests {
 
     #[test]
     fn same_evidence_is_refused_for_another_session_and_after_its_certificate_ended() {
-        let (_dir, appraiser) = appraiser();
+        let appraiser = appraiser();
+        let none = ReferenceValues::default();
         let (value, report_data, _) = recorded();
         let at = datetime!(2026-11-01 0:00 UTC);
-        let other = appraiser.appraise(&value, [1; 64], None, at).unwrap_err();
+        let other = appraiser
+            .appraise(&value, [1; 64], None, &none, at)
+            .unwrap_err();
         assert_eq!(other.refusal, Refusal::EvidenceRefused);
         let late = datetime!(2060-01-01 0:00 UTC);
         let late = appraiser
-            .appraise(&value, report_data, None, late)
+            .appraise(&value, report_data, None, &none, late)
             .unwrap_err();
         assert_eq!(late.refusal, Refusal::EvidenceRefused);
         for value in [
@@ -349,7 +349,7 @@ mod tests {
             json!({ "attestation_report": 1 }),
         ] {
             let refused = appraiser
-                .appraise(&value, report_data, None, at)
+                .appraise(&value, report_data, None, &none, at)
                 .unwrap_err();
             assert_eq!(refused.refusal, Refusal::EvidenceRefused);
         }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use redoubt_initdata::Initdata;
 use redoubt_kbs_protocol::{
     AttestRequest, AttestResponse, AuthRequest, Challenge, HashAlgorithm, InitDataMessage,
@@ -9,41 +10,55 @@ use redoubt_kbs_protocol::{
 };
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
 
 use crate::appraisal::{Appraisal, Appraiser};
 use crate::audit::{AuditEvent, AuditLog, AuditRecord};
-use crate::policy::ReleasePolicy;
-use crate::reference::ReferenceStore;
+use crate::names::{PolicyName, Tenant};
+use crate::policy::{PolicyDecision, ReleasePolicies};
 use crate::refusal::{Refusal, Refused, chain_text};
-use crate::resources::ResourceStore;
-use crate::session::{Challenged, SessionStore};
+use crate::session::{Challenged, SessionSealer, Sessions};
+use crate::spent::SpentChallenges;
+use crate::storage::Storage;
 use crate::token::{TokenClaims, TokenSigner};
 use crate::{KbsServerError, ServerConfig};
 
-/// The broker's work, apart from HTTP: challenges, evidence, releases.
+/// The broker's work for guests, apart from HTTP: challenges, evidence, releases.
 #[derive(Debug)]
 pub(crate) struct Broker {
-    sessions: SessionStore,
+    sessions: Sessions,
     appraiser: Appraiser,
     signer: TokenSigner,
     token_lifetime_s: u32,
-    policy: ReleasePolicy,
-    resources: ResourceStore,
-    audit: AuditLog,
+    policies: ReleasePolicies,
+    storage: Arc<Storage>,
+    audit: Arc<AuditLog>,
+    /// As many guests as there are CPUs are judged at a time, so that few
+    /// threads and little memory serve many.
+    work: Semaphore,
 }
 
 /// An accepted answer to a challenge.
 pub(crate) struct Accepted {
-    pub(crate) cookie: SessionCookie,
     pub(crate) response: AttestResponse,
     pub(crate) lifetime_s: u32,
+}
+
+/// An answer to a challenge.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) tenant: Tenant,
+    pub(crate) cookie: Option<SessionCookie>,
+    pub(crate) body: Bytes,
+    pub(crate) peer: String,
 }
 
 /// A request for a resource.
 #[derive(Debug)]
 pub(crate) struct ResourceRequest {
-    pub(crate) cookie: Option<SessionCookie>,
-    pub(crate) bearer: Option<String>,
+    pub(crate) tenant: Tenant,
+    /// The token: of the `Authorization` header or of the cookie.
+    pub(crate) token: Option<String>,
     pub(crate) path: String,
     pub(crate) query: BTreeMap<String, String>,
     pub(crate) peer: String,
@@ -51,24 +66,29 @@ pub(crate) struct ResourceRequest {
 
 impl Broker {
     /// Opens everything that the configuration names; all of it must be usable.
-    pub(crate) fn open(config: &ServerConfig) -> Result<Self, KbsServerError> {
-        let references = ReferenceStore::open(config.storage.reference_values.clone())?;
-        let appraiser = Appraiser::new(&config.snp, references)?;
-        let signer = TokenSigner::load_or_create(&config.token.private_key)?;
-        let policy = ReleasePolicy::open(config.storage.policy.clone())?;
-        let resources = ResourceStore::open(config.storage.resources.clone())?;
-        let audit = AuditLog::open(&config.storage.audit_log)?;
+    pub(crate) fn open(
+        config: &ServerConfig,
+        storage: Arc<Storage>,
+        audit: Arc<AuditLog>,
+    ) -> Result<Self, KbsServerError> {
+        let appraiser = Appraiser::new(&config.snp)?;
+        let signer = TokenSigner::open(&config.token)?;
+        let policies = ReleasePolicies::default();
+        policies.check(&storage)?;
         let lifetime = Duration::from_secs(config.session.lifetime_s.into());
-        let max_sessions = usize::try_from(config.session.max_sessions).unwrap_or(usize::MAX);
+        let sealer = SessionSealer::load_or_create(&config.session.key_file)?;
+        let spent = SpentChallenges::open(config.session.spent_challenges.clone())?;
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         tracing::info!(roots = ?appraiser.root_names(), "trusted roots");
         Ok(Self {
-            sessions: SessionStore::new(lifetime, max_sessions),
+            sessions: Sessions::new(sealer, spent, lifetime),
             appraiser,
             signer,
             token_lifetime_s: config.token.lifetime_s,
-            policy,
-            resources,
+            policies,
+            storage,
             audit,
+            work: Semaphore::new(cpus),
         })
     }
 
@@ -76,65 +96,80 @@ impl Broker {
         &self.audit
     }
 
+    pub(crate) fn signer(&self) -> &TokenSigner {
+        &self.signer
+    }
+
     pub(crate) fn sweep(&self) {
-        self.sessions.sweep();
+        if let Ok(now_s) = seconds(OffsetDateTime::now_utc()) {
+            self.sessions.sweep(now_s);
+        }
     }
 
     /// `POST /auth`.
-    pub(crate) fn auth(&self, body: &[u8]) -> Result<(SessionCookie, Challenge), Refused> {
+    pub(crate) fn auth(
+        &self,
+        tenant: &Tenant,
+        body: &[u8],
+    ) -> Result<(SessionCookie, Challenge), Refused> {
         let request = AuthRequest::parse(body).map_err(|error| refused(&error))?;
         if request.tee != Tee::Snp {
             let reason = format!("evidence of {} is not verified here", request.tee);
             return Err(Refusal::UnsupportedTee.because(reason));
         }
-        let (cookie, nonce) = self.sessions.open(request.tee)?;
+        let now_s = seconds(OffsetDateTime::now_utc())?;
+        let (cookie, nonce) = self.sessions.challenge(tenant, request.tee, now_s)?;
         Ok((cookie, Challenge::new(nonce)))
     }
 
     /// `POST /attest`. Every outcome of an answered challenge is recorded.
-    pub(crate) fn attest(
-        &self,
-        cookie: Option<&SessionCookie>,
-        body: &[u8],
-        peer: &str,
-    ) -> Result<Accepted, Refused> {
-        let cookie =
-            cookie.ok_or_else(|| Refusal::NoSession.because("no session cookie came along"))?;
-        let challenged = self.sessions.take_challenge(cookie)?;
-        let outcome = self.judge(&challenged, body);
+    pub(crate) async fn attest(self: &Arc<Self>, answer: Answer) -> Result<Accepted, Refused> {
+        let peer = answer.peer.clone();
+        let tenant = answer.tenant.clone();
+        let (challenged, outcome) = self
+            .work(move |broker| {
+                let challenged = broker.take_challenge(&answer)?;
+                let outcome = broker.judge(&answer, &challenged);
+                Ok((challenged, outcome))
+            })
+            .await?;
         let record = AuditRecord {
-            peer: Some(peer.to_owned()),
+            peer: Some(peer),
             nonce: Some(challenged.nonce.as_str().to_owned()),
-            ..AuditRecord::default()
+            ..of_tenant(&tenant)
         };
         match outcome {
             Ok((claims, token)) => {
                 let record = with_findings(record, &claims);
-                self.write(AuditEvent::EvidenceAccepted, record)?;
-                let lifetime_s = self.token_lifetime_s;
-                let lifetime = Duration::from_secs(lifetime_s.into());
-                self.sessions.attested(cookie, Arc::new(claims), lifetime);
-                let response = AttestResponse { token };
+                self.write(AuditEvent::EvidenceAccepted, record).await?;
                 Ok(Accepted {
-                    cookie: cookie.clone(),
-                    response,
-                    lifetime_s,
+                    response: AttestResponse { token },
+                    lifetime_s: self.token_lifetime_s,
                 })
             }
             Err(refused) => {
                 let record = with_refusal(record, &refused);
-                self.write(AuditEvent::EvidenceRefused, record)?;
+                self.write(AuditEvent::EvidenceRefused, record).await?;
                 Err(refused)
             }
         }
     }
 
+    fn take_challenge(&self, answer: &Answer) -> Result<Challenged, Refused> {
+        let cookie = answer
+            .cookie
+            .as_ref()
+            .ok_or_else(|| Refusal::NoSession.because("no session cookie came along"))?;
+        let now_s = seconds(OffsetDateTime::now_utc())?;
+        self.sessions.take(&answer.tenant, cookie, now_s)
+    }
+
     fn judge(
         &self,
+        answer: &Answer,
         challenged: &Challenged,
-        body: &[u8],
     ) -> Result<(TokenClaims, String), Refused> {
-        let request = AttestRequest::parse(body).map_err(|error| refused(&error))?;
+        let request = AttestRequest::parse(&answer.body).map_err(|error| refused(&error))?;
         let runtime = &request.runtime_data;
         if runtime.nonce != challenged.nonce {
             return Err(Refusal::EvidenceRefused.because("the nonce is not the session's"));
@@ -153,20 +188,25 @@ impl Broker {
         .map_err(|error| refused(&error))?;
         let initdata = request.init_data.as_ref().map(read_initdata).transpose()?;
         let at = OffsetDateTime::now_utc();
+        let references = self
+            .storage
+            .references(&answer.tenant)
+            .map_err(|error| Refusal::Internal.because(chain_text(&error)))?;
         let evidence = &request.tee_evidence.primary_evidence;
-        let appraisal = self
-            .appraiser
-            .appraise(evidence, bound, initdata.as_ref(), at)?;
-        let claims = self.claims(&request, appraisal, at)?;
+        let appraisal =
+            self.appraiser
+                .appraise(evidence, bound, initdata.as_ref(), &references, at)?;
+        let claims = self.claims(&answer.tenant, &request, appraisal, at)?;
         let token = self
             .signer
             .sign(&claims)
-            .map_err(|error| Refusal::Internal.because(error.to_string()))?;
+            .map_err(|error| Refusal::Internal.because(error))?;
         Ok((claims, token))
     }
 
     fn claims(
         &self,
+        tenant: &Tenant,
         request: &AttestRequest,
         appraisal: Appraisal,
         at: OffsetDateTime,
@@ -183,9 +223,11 @@ impl Broker {
             });
         }
         Ok(TokenClaims {
-            iss: TokenSigner::issuer(),
+            iss: self.signer.issuer().to_owned(),
+            aud: self.signer.audience().to_owned(),
             iat,
             exp,
+            tenant: tenant.clone(),
             eat_nonce: runtime.nonce.as_str().to_owned(),
             tee_pubkey: runtime.tee_pubkey.clone(),
             submods,
@@ -195,69 +237,119 @@ impl Broker {
 
     /// `GET /resource/...`. A resource leaves only after its release is on
     /// record.
-    pub(crate) fn resource(&self, request: &ResourceRequest) -> Result<JweResponse, Refused> {
-        let claims = self.claims_of(request)?;
-        let record = AuditRecord {
-            peer: Some(request.peer.clone()),
-            nonce: Some(claims.eat_nonce.clone()),
-            resource: Some(request.path.clone()),
-            ..AuditRecord::default()
-        };
-        let record = with_findings(record, &claims);
-        match self.release(request, &claims) {
-            Ok(response) => {
-                self.write(AuditEvent::ResourceReleased, record)?;
+    pub(crate) async fn resource(
+        self: &Arc<Self>,
+        request: ResourceRequest,
+    ) -> Result<JweResponse, Refused> {
+        let (record, outcome) = self
+            .work(move |broker| {
+                let claims = broker.claims_of(&request)?;
+                let record = AuditRecord {
+                    peer: Some(request.peer.clone()),
+                    nonce: Some(claims.eat_nonce.clone()),
+                    resource: Some(request.path.clone()),
+                    ..of_tenant(&request.tenant)
+                };
+                let record = with_findings(record, &claims);
+                Ok((record, broker.release(&request, &claims)))
+            })
+            .await?;
+        match outcome {
+            Ok((policy, response)) => {
+                let record = AuditRecord {
+                    policy: Some(policy.to_string()),
+                    ..record
+                };
+                self.write(AuditEvent::ResourceReleased, record).await?;
                 Ok(response)
             }
             Err(refused) => {
-                self.write(AuditEvent::ResourceRefused, with_refusal(record, &refused))?;
+                let record = with_refusal(record, &refused);
+                self.write(AuditEvent::ResourceRefused, record).await?;
                 Err(refused)
             }
         }
     }
 
-    fn claims_of(&self, request: &ResourceRequest) -> Result<Arc<TokenClaims>, Refused> {
-        // A token says more than a session: where both come, it counts.
-        if let Some(token) = &request.bearer {
-            let now_s = seconds(OffsetDateTime::now_utc())?;
-            let claims = self.signer.verify(token, now_s);
-            return claims
-                .map(Arc::new)
-                .map_err(|reason| Refusal::InvalidToken.because(reason));
-        }
-        request
-            .cookie
-            .as_ref()
-            .and_then(|cookie| self.sessions.claims(cookie))
-            .ok_or_else(|| Refusal::NoSession.because("neither a token nor an attested session"))
+    fn claims_of(&self, request: &ResourceRequest) -> Result<TokenClaims, Refused> {
+        let token = request
+            .token
+            .as_deref()
+            .ok_or_else(|| Refusal::NoSession.because("neither a token nor an attested session"))?;
+        let now_s = seconds(OffsetDateTime::now_utc())?;
+        self.signer
+            .verify(token, &request.tenant, now_s)
+            .map_err(|reason| Refusal::InvalidToken.because(reason))
     }
 
     fn release(
         &self,
         request: &ResourceRequest,
         claims: &TokenClaims,
-    ) -> Result<JweResponse, Refused> {
+    ) -> Result<(PolicyName, JweResponse), Refused> {
+        let internal = |error: &KbsServerError| Refusal::Internal.because(chain_text(error));
         let path = ResourcePath::parse(&request.path)
             .map_err(|error| Refusal::InvalidPath.because(error.to_string()))?;
-        if !self.policy.allows(claims, &path, &request.query)? {
-            let reason = match claims.redoubt.shortcomings.as_slice() {
-                [] => "the release policy does not allow it".to_owned(),
-                shortcomings => shortcomings.join("; "),
-            };
-            return Err(Refusal::PolicyDenied.because(reason));
+        let policy = self
+            .storage
+            .policy_of(&request.tenant, &path)
+            .map_err(|error| internal(&error))?;
+        let decision =
+            self.policies
+                .decide(&self.storage, claims, &policy, &path, &request.query)?;
+        if !decision.allowed {
+            return Err(denied(&policy, &decision, claims));
         }
-        let resource = self.resources.read(&path)?;
-        JweResponse::seal(&claims.tee_pubkey, &resource)
-            .map_err(|error| Refusal::Internal.because(chain_text(&error)))
+        let resource = self
+            .storage
+            .resource(&request.tenant, &path)
+            .map_err(|error| internal(&error))?
+            .ok_or_else(|| Refusal::NoSuchResource.because("there is no such resource"))?;
+        let response = JweResponse::seal(&claims.tee_pubkey, &resource)
+            .map_err(|error| Refusal::Internal.because(chain_text(&error)))?;
+        Ok((policy, response))
+    }
+
+    /// Runs work that computes and reads files off the threads that serve
+    /// connections.
+    async fn work<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let stopped = |error: &dyn std::fmt::Display| {
+            Refusal::Internal.because(format!("a task failed: {error}"))
+        };
+        let _permit = self.work.acquire().await.map_err(|e| stopped(&e))?;
+        let broker = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&broker))
+            .await
+            .unwrap_or_else(|error| Err(stopped(&error)))
     }
 
     /// Without a record, nothing is answered.
-    fn write(&self, event: AuditEvent, record: AuditRecord) -> Result<(), Refused> {
-        self.audit.record(event, record).map_err(|error| {
+    async fn write(&self, event: AuditEvent, record: AuditRecord) -> Result<(), Refused> {
+        self.audit.record(event, record).await.map_err(|error| {
             let reason = chain_text(&error);
             tracing::error!(reason, "the audit log cannot be written");
             Refusal::Internal.because(reason)
         })
+    }
+}
+
+/// A denial with all that is known about its reason, for the audit log.
+fn denied(policy: &PolicyName, decision: &PolicyDecision, claims: &TokenClaims) -> Refused {
+    let mut reasons = claims.redoubt.shortcomings.clone();
+    reasons.extend(decision.reasons.iter().cloned());
+    if reasons.is_empty() {
+        reasons.push(format!("the release policy {policy} does not allow it"));
+    }
+    Refusal::PolicyDenied.because(reasons.join("; "))
+}
+
+fn of_tenant(tenant: &Tenant) -> AuditRecord {
+    AuditRecord {
+        tenant: (!tenant.is_default()).then(|| tenant.to_string()),
+        ..AuditRecord::default()
     }
 }
 

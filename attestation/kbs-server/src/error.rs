@@ -3,6 +3,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use redoubt_errors::{ErrorCode, UserError};
+use redoubt_kbs_protocol::ResourcePath;
+
+use crate::names::PolicyName;
 
 /// What can keep a key broker from being set up, started or run.
 ///
@@ -93,13 +96,6 @@ pub enum KbsServerError {
         /// What is wrong.
         reason: String,
     },
-    /// policy {path} is not usable: {reason}
-    Policy {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
     /// reference values {path} are not usable: {reason}
     ReferenceValues {
         /// The file.
@@ -135,6 +131,85 @@ pub enum KbsServerError {
     Serve(#[source] io::Error),
     /// no random numbers from the operating system
     NoRandomness,
+    /// database {path} is not usable
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// database {path} is in use by another process
+    DatabaseInUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// database {path} is of another format
+    DatabaseFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// database {path} has a record that cannot be read ({record}): {reason}
+    Unsealable {
+        /// The file.
+        path: PathBuf,
+        /// The record's table and name.
+        record: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// storage keys {path} are not usable: {reason}
+    StorageKeys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// {path} is not a session key of 64 hexadecimal digits
+    SessionKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// {path} is not an Ed25519 key in PEM
+    AdminKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// policy "{name}" is not usable: {reason}
+    PolicyText {
+        /// Its name.
+        name: PolicyName,
+        /// What is wrong.
+        reason: String,
+    },
+    /// there is no policy "{name}"
+    NoSuchPolicy {
+        /// Its name.
+        name: PolicyName,
+    },
+    /// policy "{name}" decides on {path}
+    PolicyInUse {
+        /// Its name.
+        name: PolicyName,
+        /// A resource that names it.
+        path: ResourcePath,
+    },
+    /// resource has {size_bytes} bytes, more than the {limit_bytes} allowed
+    ResourceTooLarge {
+        /// Its size.
+        size_bytes: usize,
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// there are {limit} {what} already, and no room for more
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// the broker keeps resources, policies and reference values in files
+    StorageInFiles,
 }
 
 impl UserError for KbsServerError {
@@ -150,7 +225,6 @@ impl UserError for KbsServerError {
             Self::TokenKey { .. } => "RDT-KBS-108",
             Self::KeyIsReadable { .. } => "RDT-KBS-109",
             Self::TrustAnchor { .. } => "RDT-KBS-110",
-            Self::Policy { .. } => "RDT-KBS-111",
             Self::ReferenceValues { .. } => "RDT-KBS-112",
             Self::AuditLog { .. } => "RDT-KBS-113",
             Self::CertificateName(_) => "RDT-KBS-114",
@@ -160,6 +234,19 @@ impl UserError for KbsServerError {
             Self::NoRandomness => "RDT-KBS-118",
             Self::ConfigMissing { .. } => "RDT-KBS-119",
             Self::AuditLogInUse { .. } => "RDT-KBS-120",
+            Self::Database { .. } => "RDT-KBS-121",
+            Self::DatabaseInUse { .. } => "RDT-KBS-122",
+            Self::DatabaseFormat { .. } => "RDT-KBS-123",
+            Self::Unsealable { .. } => "RDT-KBS-124",
+            Self::StorageKeys { .. } => "RDT-KBS-125",
+            Self::SessionKey { .. } => "RDT-KBS-126",
+            Self::AdminKey { .. } => "RDT-KBS-127",
+            Self::PolicyText { .. } => "RDT-KBS-128",
+            Self::NoSuchPolicy { .. } => "RDT-KBS-129",
+            Self::PolicyInUse { .. } => "RDT-KBS-130",
+            Self::ResourceTooLarge { .. } => "RDT-KBS-131",
+            Self::TooMany { .. } => "RDT-KBS-132",
+            Self::StorageInFiles => "RDT-KBS-133",
         })
     }
 
@@ -167,7 +254,7 @@ impl UserError for KbsServerError {
         match self {
             Self::AlreadyThere { .. } => Some("choose an empty directory".to_owned()),
             Self::KeyIsReadable { path, .. } => Some(format!("chmod 600 {}", path.display())),
-            Self::TokenKey { path } => Some(format!(
+            Self::TokenKey { path } | Self::SessionKey { path } => Some(format!(
                 "remove {} and start again: a new key is made",
                 path.display()
             )),
@@ -176,6 +263,22 @@ impl UserError for KbsServerError {
             }
             Self::AuditLog { .. } => {
                 Some("move the file away to begin a new log; keep it as evidence".to_owned())
+            }
+            Self::DatabaseInUse { .. } => Some(
+                "one broker opens a database; ask it, with `redoubt kbs` commands and --config or --url"
+                    .to_owned(),
+            ),
+            Self::StorageKeys { .. } | Self::Unsealable { .. } => Some(
+                "restore database and key file from the same backup; without its key nothing in a database can be read"
+                    .to_owned(),
+            ),
+            Self::AdminKey { .. } => Some(
+                "make one with `openssl genpkey -algorithm ed25519`, or use those of `redoubt kbs init`"
+                    .to_owned(),
+            ),
+            Self::NoSuchPolicy { .. } => Some("set it with `redoubt kbs policy set`".to_owned()),
+            Self::StorageInFiles => {
+                Some("change the files; the broker reads them again at once".to_owned())
             }
             _ => None,
         }

@@ -83,6 +83,27 @@ pub(crate) fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), Kb
         .map_err(failed)
 }
 
+/// Replaces a file as a whole: whoever reads it, even after a crash, finds the
+/// old content or the new one.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), KbsServerError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let fresh = path.with_file_name(name);
+    let failed = |source| KbsServerError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => write_new(&fresh, content, mode)?,
+    }
+    std::fs::rename(&fresh, path).map_err(failed)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    File::open(dir.unwrap_or(Path::new(".")))
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed)
+}
+
 /// Refuses a private key that others than its owner can read.
 pub(crate) fn require_private(path: &Path) -> Result<(), KbsServerError> {
     let metadata = std::fs::metadata(path).map_err(|source| KbsServerError::Read {

@@ -7,7 +7,10 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpos
 use time::{Duration, OffsetDateTime};
 
 use crate::KbsServerError;
+use crate::admin::AdminSigner;
+use crate::config::StorageKind;
 use crate::files::write_new;
+use crate::session::SessionSealer;
 use crate::token::TokenSigner;
 
 /// What a new key broker's directory shall hold.
@@ -21,6 +24,8 @@ pub struct InitOptions {
     /// Further root certificates that its configuration shall trust, for
     /// instance a simulator's `ark.pem`.
     pub trust_anchors: Vec<PathBuf>,
+    /// How it keeps resources, policies and reference values.
+    pub storage: StorageKind,
 }
 
 impl Default for InitOptions {
@@ -30,6 +35,7 @@ impl Default for InitOptions {
             names: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             trust_anchors: Vec::new(),
+            storage: StorageKind::default(),
         }
     }
 }
@@ -41,6 +47,15 @@ pub struct InitSummary {
     pub config: PathBuf,
     /// The certificate that guests pin.
     pub certificate: PathBuf,
+    /// The private key with which its administrator signs requests.
+    pub admin_key: PathBuf,
+    /// Where a broker in files keeps its things.
+    pub files: Option<InitFiles>,
+}
+
+/// The directories of a broker that keeps its things in files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitFiles {
     /// The directory for reference values.
     pub reference_values: PathBuf,
     /// The directory for resources.
@@ -52,19 +67,26 @@ pub struct InitSummary {
 /// The release policy of a new broker.
 pub const DEFAULT_POLICY: &str = include_str!("../policy/default.rego");
 
+/// The administrator's private key in a new broker's directory.
+pub const ADMIN_KEY_FILE: &str = "admin-key.pem";
+
 /// How long a certificate made here is valid.
 const CERTIFICATE_DAYS: i64 = 10 * 365;
 
-/// Sets up a directory for a key broker: a self-signed certificate, a token
-/// key, a configuration, the default policy and empty directories. Nothing
-/// that exists is overwritten.
+/// Sets up a directory for a key broker: a self-signed certificate, keys and a
+/// configuration; for storage in files also the default policy and empty
+/// directories. Nothing that exists is overwritten.
 pub fn init(dir: &Path, options: &InitOptions) -> Result<InitSummary, KbsServerError> {
-    let summary = InitSummary {
-        config: dir.join("config.toml"),
-        certificate: dir.join("tls-cert.pem"),
+    let files = InitFiles {
         reference_values: dir.join("reference-values"),
         resources: dir.join("resources"),
         policy: dir.join("policy.rego"),
+    };
+    let summary = InitSummary {
+        config: dir.join("config.toml"),
+        certificate: dir.join("tls-cert.pem"),
+        admin_key: dir.join(ADMIN_KEY_FILE),
+        files: (options.storage == StorageKind::Files).then_some(files),
     };
     make_dir(dir)?;
     if summary.config.exists() {
@@ -79,16 +101,22 @@ pub fn init(dir: &Path, options: &InitOptions) -> Result<InitSummary, KbsServerE
     };
     let anchors = absolute(&options.trust_anchors)?;
     let (certificate_pem, key_pem) = self_signed(&names)?;
-    make_dir(&summary.reference_values)?;
-    make_dir(&summary.resources)?;
+    if let Some(files) = &summary.files {
+        make_dir(&files.reference_values)?;
+        make_dir(&files.resources)?;
+        write_new(&files.policy, DEFAULT_POLICY.as_bytes(), 0o644)?;
+    }
     write_new(&summary.certificate, certificate_pem.as_bytes(), 0o644)?;
     write_new(&dir.join("tls-key.pem"), key_pem.as_bytes(), 0o600)?;
-    write_new(&summary.policy, DEFAULT_POLICY.as_bytes(), 0o644)?;
-    TokenSigner::create(&dir.join("token-key.pem"))?;
+    TokenSigner::create_key(&dir.join("token-key.pem"))?;
+    SessionSealer::create(&dir.join("session-key"))?;
+    let (private, public) = AdminSigner::generate()?;
+    write_new(&summary.admin_key, private.as_bytes(), 0o600)?;
+    write_new(&dir.join("admin-key.pub.pem"), public.as_bytes(), 0o644)?;
     // The configuration is written last: a directory with one is complete.
     write_new(
         &summary.config,
-        config_text(options.listen, &anchors).as_bytes(),
+        config_text(options, &anchors).as_bytes(),
         0o644,
     )?;
     Ok(summary)
@@ -158,11 +186,24 @@ fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>, KbsServerError> {
     paths.iter().map(whole).collect()
 }
 
-fn config_text(listen: SocketAddr, anchors: &[PathBuf]) -> String {
+fn config_text(options: &InitOptions, anchors: &[PathBuf]) -> String {
     let anchors: Vec<String> = anchors
         .iter()
         .map(|path| toml_string(&path.to_string_lossy()))
         .collect();
+    let storage = match options.storage {
+        StorageKind::Embedded => {
+            r#"kind = "embedded"         # sealed, changed with `redoubt kbs put` and the like
+database = "broker.redb"
+key_file = "storage-key"  # back it up apart from the database"#
+        }
+        StorageKind::Files => {
+            r#"kind = "files"
+resources = "resources"                # <repository>/<type>/<tag>
+reference_values = "reference-values"  # *.json, read again when they change
+policy = "policy.rego"                 # who gets what, read again when it changes"#
+        }
+    };
     format!(
         r#"# Key broker. Paths are relative to this file.
 listen = "{listen}"
@@ -172,9 +213,7 @@ certificate = "tls-cert.pem"
 private_key = "tls-key.pem"
 
 [storage]
-resources = "resources"                # <repository>/<type>/<tag>
-reference_values = "reference-values"  # *.json, read again when they change
-policy = "policy.rego"                 # who gets what, read again when it changes
+{storage}
 audit_log = "audit.jsonl"
 
 [token]
@@ -183,11 +222,19 @@ lifetime_s = 300
 
 [session]
 lifetime_s = 300
-max_sessions = 10000
+key_file = "session-key"                # replicas share both
+spent_challenges = "spent-challenges"
 
 [http]
 trustee_status_codes = false  # true: every refusal is 401, for guests that expect it
 request_timeout_ms = 10000
+
+[admin]
+public_keys = ["admin-key.pub.pem"]  # no keys: no admin API
+
+[limits]
+requests_per_second = 50  # of one address
+burst = 200
 
 [snp]
 amd_roots = true
@@ -202,6 +249,7 @@ tee = 0
 snp = 0
 microcode = 0
 "#,
+        listen = options.listen,
         anchors = anchors.join(", "),
     )
 }
@@ -215,25 +263,47 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::{ServerConfig, reference::ReferenceStore};
+    use crate::ServerConfig;
+    use crate::admin::AdminKeys;
+    use crate::policy::ReleasePolicies;
+    use crate::storage::Storage;
 
     #[test]
     fn new_directory_is_complete_private_and_usable() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("kbs");
-        let summary = init(&dir, &InitOptions::default()).unwrap();
-        for name in ["tls-key.pem", "token-key.pem"] {
-            let mode = std::fs::metadata(dir.join(name))
-                .unwrap()
-                .permissions()
-                .mode();
-            assert_eq!(mode & 0o777, 0o600, "{name}");
+        for storage in [StorageKind::Embedded, StorageKind::Files] {
+            let dir = tempfile::tempdir().unwrap();
+            let dir = dir.path().join("kbs");
+            let options = InitOptions {
+                storage,
+                ..InitOptions::default()
+            };
+            let summary = init(&dir, &options).unwrap();
+            for name in [
+                "tls-key.pem",
+                "token-key.pem",
+                "session-key",
+                "admin-key.pem",
+            ] {
+                let mode = std::fs::metadata(dir.join(name))
+                    .unwrap()
+                    .permissions()
+                    .mode();
+                assert_eq!(mode & 0o777, 0o600, "{name}");
+            }
+            let config = ServerConfig::load(&summary.config).unwrap();
+            assert_eq!(config.storage.kind, storage);
+            assert_eq!(summary.files.is_some(), storage == StorageKind::Files);
+            assert_eq!(
+                config.tls.as_ref().unwrap().certificate,
+                summary.certificate
+            );
+            assert!(config.snp.trust_anchors.is_empty());
+            let opened = Storage::open(&config.storage).unwrap();
+            ReleasePolicies::default().check(&opened).unwrap();
+            let signer = AdminSigner::load(&summary.admin_key).unwrap();
+            let keys = AdminKeys::load(&config.admin.public_keys).unwrap();
+            assert_eq!(keys, AdminKeys::new(vec![signer.public_key()]));
         }
-        let config = ServerConfig::load(&summary.config).unwrap();
-        assert_eq!(config.storage.resources, summary.resources);
-        assert_eq!(config.tls.unwrap().certificate, summary.certificate);
-        assert!(config.snp.trust_anchors.is_empty());
-        ReferenceStore::open(summary.reference_values).unwrap();
     }
 
     #[test]

@@ -1,18 +1,7 @@
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+//! Reference values: launches that are known to be good.
 
 use serde::Deserialize;
-use serde_json::Value;
-
-use crate::KbsServerError;
-use crate::files::read_bytes;
-use crate::stamp::FileStamp;
-
-/// Largest reference-value file, in bytes.
-const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Most files in the directory.
-const MAX_FILES: usize = 1000;
+use serde_json::{Value, json};
 
 /// A launch that is known to be good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,112 +69,28 @@ pub fn parse_reference_values(bytes: &[u8], name: &str) -> Result<Vec<SnpReferen
     Ok(values)
 }
 
-/// A directory of reference-value files, read again when something changed.
-#[derive(Debug)]
-pub(crate) struct ReferenceStore {
-    dir: PathBuf,
-    cache: Mutex<Cache>,
-}
-
-#[derive(Debug, Default)]
-struct Cache {
-    stamps: Vec<(PathBuf, FileStamp)>,
-    values: Arc<Vec<SnpReferenceValue>>,
-}
-
-impl ReferenceStore {
-    /// Reads the directory. At the start every file must be usable.
-    pub(crate) fn open(dir: PathBuf) -> Result<Self, KbsServerError> {
-        let stamps = list(&dir)?;
-        let mut values = Vec::new();
-        for (path, _) in &stamps {
-            values.extend(read_file(path)?);
-        }
-        let cache = Cache {
-            stamps,
-            values: Arc::new(values),
-        };
-        Ok(Self {
-            dir,
-            cache: Mutex::new(cache),
+/// Writes values in the form that [`parse_reference_values`] reads.
+pub(crate) fn write_reference_values(values: &[SnpReferenceValue]) -> Vec<u8> {
+    let entries: Vec<Value> = values
+        .iter()
+        .map(|value| {
+            json!({
+                "tee": "snp",
+                "launch_digest": hex::encode(value.launch_digest),
+                "host_data": value.host_data.map(hex::encode),
+            })
         })
-    }
-
-    /// The values as the files say now. While the server runs, a file that
-    /// cannot be used counts as empty, so that one broken file takes away its
-    /// own values only.
-    pub(crate) fn values(&self) -> Result<Arc<Vec<SnpReferenceValue>>, KbsServerError> {
-        let stamps = list(&self.dir)?;
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.stamps != stamps {
-            let mut values = Vec::new();
-            for (path, _) in &stamps {
-                match read_file(path) {
-                    Ok(more) => values.extend(more),
-                    Err(error) => tracing::error!(
-                        error = crate::refusal::chain_text(&error),
-                        "reference values are left out"
-                    ),
-                }
-            }
-            tracing::info!(count = values.len(), "read reference values");
-            *cache = Cache {
-                stamps,
-                values: Arc::new(values),
-            };
-        }
-        Ok(Arc::clone(&cache.values))
-    }
-}
-
-fn read_file(path: &Path) -> Result<Vec<SnpReferenceValue>, KbsServerError> {
-    let bytes = read_bytes(path, MAX_FILE_BYTES)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    parse_reference_values(&bytes, &name).map_err(|reason| KbsServerError::ReferenceValues {
-        path: path.to_owned(),
-        reason,
-    })
-}
-
-/// The directory's `*.json` files by name. Hidden files are somebody's work in progress.
-fn list(dir: &Path) -> Result<Vec<(PathBuf, FileStamp)>, KbsServerError> {
-    let failed = |source| KbsServerError::Read {
-        path: dir.to_owned(),
-        source,
-    };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let is_json = path
-            .extension()
-            .is_some_and(|extension| extension == "json");
-        if !is_json || name.starts_with('.') {
-            continue;
-        }
-        if let Ok(metadata) = std::fs::metadata(&path) {
-            found.push((path, FileStamp::of(&metadata)));
-        }
-        if found.len() > MAX_FILES {
-            return Err(KbsServerError::ReferenceValues {
-                path: dir.to_owned(),
-                reason: format!("there are more than {MAX_FILES} files"),
-            });
-        }
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
+        .collect();
+    json!({ "version": 1, "values": entries })
+        .to_string()
+        .into_bytes()
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn file(digest: &str, host_data: &str) -> String {
+    pub(crate) fn file(digest: &str, host_data: &str) -> String {
         format!(
             r#"{{"version":1,"values":[{{"tee":"snp","launch_digest":"{digest}","host_data":{host_data},"inputs":{{"vcpus":1}}}}]}}"#
         )
@@ -237,21 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn changed_directory_is_read_again_and_broken_file_counts_as_empty() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = ReferenceStore::open(dir.path().to_owned()).unwrap();
-        assert!(store.values().unwrap().is_empty());
-        std::fs::write(dir.path().join("a.json"), file(&"aa".repeat(48), "null")).unwrap();
-        std::fs::write(dir.path().join("b.json"), file(&"bb".repeat(48), "null")).unwrap();
-        std::fs::write(dir.path().join(".c.json"), "not yet").unwrap();
-        assert_eq!(store.values().unwrap().len(), 2);
-        std::fs::write(dir.path().join("a.json"), "{").unwrap();
-        let left = store.values().unwrap();
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0].launch_digest, [0xbb; 48]);
-        std::fs::remove_file(dir.path().join("b.json")).unwrap();
-        assert!(store.values().unwrap().is_empty());
-        let refused = ReferenceStore::open(dir.path().to_owned()).unwrap_err();
-        assert!(matches!(refused, KbsServerError::ReferenceValues { .. }));
+    fn written_values_read_back() {
+        let text = file(&"ab".repeat(48), &format!("\"{}\"", "01".repeat(32)));
+        let values = parse_reference_values(text.as_bytes(), "f").unwrap();
+        let again = parse_reference_values(&write_reference_values(&values), "f").unwrap();
+        assert_eq!(again, values);
     }
 }

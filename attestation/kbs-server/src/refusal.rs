@@ -1,7 +1,7 @@
 use redoubt_kbs_protocol::ErrorKind;
 
-/// What a guest can be refused for. It learns this and nothing more; which
-/// claim failed and why stands in the audit log.
+/// What a client can be refused for. A guest learns this and nothing more; which
+/// claim failed and why stands in the audit log. An administrator is told why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, displaydoc::Display)]
 pub enum Refusal {
     /// malformed request
@@ -30,12 +30,22 @@ pub enum Refusal {
     InvalidPath,
     /// request too large
     TooLarge,
-    /// too many sessions
+    /// too busy
     Busy,
     /// request took too long
     Timeout,
     /// internal error
     Internal,
+    /// too many requests
+    TooManyRequests,
+    /// no administrator
+    NotAdministrator,
+    /// not permitted
+    NotPermitted,
+    /// storage is not changed through the broker
+    ReadOnlyStorage,
+    /// change refused
+    ChangeRefused,
 }
 
 impl Refusal {
@@ -58,6 +68,11 @@ impl Refusal {
             Self::Busy => "RDT-KBS-014",
             Self::Timeout => "RDT-KBS-015",
             Self::Internal => "RDT-KBS-016",
+            Self::TooManyRequests => "RDT-KBS-017",
+            Self::NotAdministrator => "RDT-KBS-018",
+            Self::NotPermitted => "RDT-KBS-019",
+            Self::ReadOnlyStorage => "RDT-KBS-020",
+            Self::ChangeRefused => "RDT-KBS-021",
         }
     }
 
@@ -68,7 +83,13 @@ impl Refusal {
             Self::TooLarge => 413,
             Self::Busy => 503,
             Self::Timeout => 408,
-            Self::NoSession | Self::ChallengeUsed | Self::InvalidToken => 401,
+            Self::TooManyRequests => 429,
+            Self::ChangeRefused => 400,
+            Self::NotPermitted => 403,
+            Self::ReadOnlyStorage => 409,
+            Self::NoSession | Self::ChallengeUsed | Self::InvalidToken | Self::NotAdministrator => {
+                401
+            }
             _ if as_trustee => 401,
             Self::MalformedRequest
             | Self::UnsupportedVersion
@@ -89,6 +110,11 @@ impl Refusal {
             Self::NoSuchResource | Self::Internal => ErrorKind::PluginInternal,
             Self::NoSuchPlugin => ErrorKind::PluginNotFound,
             Self::InvalidPath => ErrorKind::InvalidPath,
+            Self::NotAdministrator
+            | Self::NotPermitted
+            | Self::ReadOnlyStorage
+            | Self::ChangeRefused => ErrorKind::Other("AdminAuthAccess".to_owned()),
+            Self::TooManyRequests => ErrorKind::Other("TooManyRequests".to_owned()),
             Self::MalformedRequest
             | Self::UnsupportedVersion
             | Self::UnsupportedTee
@@ -135,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Refusal; 16] = [
+    const ALL: [Refusal; 21] = [
         Refusal::MalformedRequest,
         Refusal::UnsupportedVersion,
         Refusal::UnsupportedTee,
@@ -152,6 +178,11 @@ mod tests {
         Refusal::Busy,
         Refusal::Timeout,
         Refusal::Internal,
+        Refusal::TooManyRequests,
+        Refusal::NotAdministrator,
+        Refusal::NotPermitted,
+        Refusal::ReadOnlyStorage,
+        Refusal::ChangeRefused,
     ];
 
     #[test]

@@ -8,18 +8,22 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::Semaphore;
 
-use crate::audit::{AuditEvent, AuditRecord};
+use crate::admin::{Admin, AdminKeys};
+use crate::audit::{AuditEvent, AuditLog, AuditRecord};
 use crate::broker::Broker;
 use crate::config::TlsFiles;
 use crate::files::{read_bytes, require_private};
-use crate::http::{App, router};
+use crate::http::{App, RateLimiter, metrics_router, router};
+use crate::metrics::Metrics;
+use crate::storage::Storage;
 use crate::{KbsServerError, ServerConfig};
 
 /// Longest wait for a request's head and for a TLS handshake.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often sessions that have ended are forgotten.
+/// How often the marks of ended challenges are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 const MAX_PEM_BYTES: u64 = 1024 * 1024;
@@ -29,8 +33,10 @@ const MAX_PEM_BYTES: u64 = 1024 * 1024;
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    metrics: Option<(TcpListener, SocketAddr)>,
     tls: Option<RustlsConfig>,
     broker: Arc<Broker>,
+    admin: Arc<Admin>,
     config: ServerConfig,
 }
 
@@ -46,19 +52,20 @@ impl Server {
     /// Reads everything that the configuration names and starts to listen.
     pub fn bind(config: ServerConfig) -> Result<Self, KbsServerError> {
         let tls = config.tls.as_ref().map(tls_config).transpose()?;
-        let broker = Arc::new(Broker::open(&config)?);
-        let failed = |source| KbsServerError::Bind {
-            address: config.listen,
-            source,
-        };
-        let listener = TcpListener::bind(config.listen).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let storage = Arc::new(Storage::open(&config.storage)?);
+        let audit = Arc::new(AuditLog::open(&config.storage.audit_log)?);
+        let keys = AdminKeys::load(&config.admin.public_keys)?;
+        let admin = Admin::new(keys, Arc::clone(&storage), Arc::clone(&audit));
+        let broker = Arc::new(Broker::open(&config, storage, audit)?);
+        let (listener, address) = listen(config.listen)?;
+        let metrics = config.metrics.listen.map(listen).transpose()?;
         Ok(Self {
             listener,
             address,
+            metrics,
             tls,
             broker,
+            admin: Arc::new(admin),
             config,
         })
     }
@@ -66,6 +73,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its metrics are served.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|(_, address)| *address)
     }
 
     /// Answers until `shutdown` completes; open requests are then given a while.
@@ -76,8 +88,10 @@ impl Server {
         let Self {
             listener,
             address,
+            metrics,
             tls,
             broker,
+            admin,
             config,
         } = self;
         let handle = Handle::new();
@@ -93,11 +107,20 @@ impl Server {
         record(&broker, AuditEvent::Started).await?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         tracing::info!("key broker listens on {scheme}://{address}");
+        let in_flight = usize::try_from(config.limits.max_requests_in_flight).unwrap_or(usize::MAX);
         let app = App {
             broker: Arc::clone(&broker),
+            admin,
             settings: Arc::new(config.http),
+            limiter: Arc::new(RateLimiter::new(&config.limits)),
+            in_flight: Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS))),
+            metrics: Arc::new(Metrics::new()),
             session_lifetime_s: config.session.lifetime_s,
         };
+        let metrics_task = metrics.map(|(listener, address)| {
+            tracing::info!("metrics are at http://{address}/metrics");
+            tokio::spawn(serve_metrics(listener, Arc::clone(&app.metrics)))
+        });
         let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
         let served = async {
             let server = axum_server::from_tcp(listener)?;
@@ -114,6 +137,9 @@ impl Server {
         let outcome = served.await;
         waiter.abort();
         sweeper.abort();
+        if let Some(task) = metrics_task {
+            task.abort();
+        }
         record(&broker, AuditEvent::Stopped).await?;
         outcome.map_err(KbsServerError::Serve)
     }
@@ -137,17 +163,34 @@ async fn sweep(broker: Arc<Broker>) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         interval.tick().await;
-        broker.sweep();
+        let broker = Arc::clone(&broker);
+        // It reads and removes directories.
+        let _ = tokio::task::spawn_blocking(move || broker.sweep()).await;
     }
 }
 
-async fn record(broker: &Arc<Broker>, event: AuditEvent) -> Result<(), KbsServerError> {
-    let broker = Arc::clone(broker);
-    let written =
-        tokio::task::spawn_blocking(move || broker.audit().record(event, AuditRecord::default()));
-    written
-        .await
-        .unwrap_or_else(|error| Err(KbsServerError::Serve(std::io::Error::other(error))))
+async fn record(broker: &Broker, event: AuditEvent) -> Result<(), KbsServerError> {
+    broker.audit().record(event, AuditRecord::default()).await
+}
+
+async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>) {
+    let served = async {
+        let server = axum_server::from_tcp(listener)?;
+        with_limits(server, Handle::new())
+            .serve(metrics_router(metrics).into_make_service())
+            .await
+    };
+    if let Err(error) = served.await {
+        tracing::error!(%error, "metrics are not served any more");
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), KbsServerError> {
+    let failed = |source| KbsServerError::Bind { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 fn tls_config(files: &TlsFiles) -> Result<RustlsConfig, KbsServerError> {

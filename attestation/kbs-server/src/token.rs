@@ -1,34 +1,46 @@
+//! Attestation tokens.
+
 use std::fmt;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::SecretKey;
-use p256::ecdsa::signature::{Signer as _, Verifier as _};
-use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
 use p256::elliptic_curve::Generate as _;
+use p256::elliptic_curve::sec1::ToSec1Point as _;
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, LineEnding};
 use redoubt_kbs_protocol::{MAX_TOKEN_BYTES, TeePublicKey};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::KbsServerError;
 use crate::appraisal::Findings;
+use crate::config::TokenSettings;
 use crate::files::{read_text, require_private, write_new};
+use crate::jwks::{Jwks, VerificationKey};
+use crate::names::Tenant;
 
 const MAX_KEY_BYTES: u64 = 16 * 1024;
-const ISSUER: &str = "redoubt-kbs";
+
+/// How far the clocks of replicas may differ, in seconds.
+const LEEWAY_S: u64 = 30;
 
 /// The claims of a token: the policy's input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenClaims {
     /// Who made the token.
     pub iss: String,
+    /// Whom it is for.
+    pub aud: String,
     /// When it was made, in seconds since 1970.
     pub iat: u64,
     /// When it ends, in seconds since 1970.
     pub exp: u64,
+    /// Whose resources it opens.
+    pub tenant: Tenant,
     /// The nonce of the handshake that it came from.
     pub eat_nonce: String,
     /// The guest's public key, to which resources are encrypted.
@@ -40,46 +52,64 @@ pub struct TokenClaims {
     pub redoubt: Findings,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-}
-
 /// Makes and checks ES256 tokens (RFC 7515, RFC 7518 section 3.4).
 pub(crate) struct TokenSigner {
-    key: SigningKey,
-    kid: String,
+    key: EcdsaKeyPair,
+    random: SystemRandom,
+    header: String,
+    /// The own key first, then former ones.
+    accepted: Jwks,
+    issuer: String,
+    audience: String,
 }
 
 impl TokenSigner {
     /// Makes a key and writes it to a file that must not exist.
-    pub(crate) fn create(path: &Path) -> Result<Self, KbsServerError> {
+    pub(crate) fn create_key(path: &Path) -> Result<SecretKey, KbsServerError> {
         let key = SecretKey::try_generate().map_err(|_| KbsServerError::NoRandomness)?;
         let pem = key
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|error| KbsServerError::KeyGeneration(Box::new(error)))?;
         write_new(path, pem.as_bytes(), 0o600)?;
-        Ok(Self::of(&key))
+        Ok(key)
     }
 
-    /// Reads the key, or makes it where there is none.
-    pub(crate) fn load_or_create(path: &Path) -> Result<Self, KbsServerError> {
-        if !path.exists() {
-            return Self::create(path);
+    /// Reads the keys; the own one is made where there is none.
+    pub(crate) fn open(settings: &TokenSettings) -> Result<Self, KbsServerError> {
+        let path = &settings.private_key;
+        let key = if path.exists() {
+            read_key(path)?
+        } else {
+            Self::create_key(path)?
+        };
+        let mut accepted = vec![public_key(&key)];
+        for path in &settings.previous_keys {
+            accepted.push(public_key(&read_key(path)?));
         }
-        require_private(path)?;
-        let pem = read_text(path, MAX_KEY_BYTES)?;
-        let key = SecretKey::from_pkcs8_pem(&pem).map_err(|_| KbsServerError::TokenKey {
-            path: path.to_owned(),
-        })?;
-        Ok(Self::of(&key))
+        Self::of(&key, Jwks::new(accepted), settings)
+            .ok_or_else(|| KbsServerError::TokenKey { path: path.clone() })
     }
 
-    fn of(key: &SecretKey) -> Self {
-        let key = SigningKey::from(key);
-        let kid = thumbprint(key.verifying_key());
-        Self { key, kid }
+    fn of(key: &SecretKey, accepted: Jwks, settings: &TokenSettings) -> Option<Self> {
+        let random = SystemRandom::new();
+        let secret = Zeroizing::new(key.to_bytes());
+        let point = key.public_key().to_sec1_point(false);
+        let pair = EcdsaKeyPair::from_private_key_and_public_key(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            &secret,
+            point.as_bytes(),
+            &random,
+        );
+        let kid = accepted.keys().first()?.kid();
+        let header = json!({ "alg": "ES256", "typ": "JWT", "kid": kid });
+        Some(Self {
+            key: pair.ok()?,
+            random,
+            header: URL_SAFE_NO_PAD.encode(header.to_string()),
+            accepted,
+            issuer: settings.issuer.clone(),
+            audience: settings.audience.clone(),
+        })
     }
 
     /// When a token that is made now begins and ends.
@@ -88,57 +118,57 @@ impl TokenSigner {
     }
 
     /// Who signs.
-    pub(crate) fn issuer() -> String {
-        ISSUER.to_owned()
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Whom tokens are for.
+    pub(crate) fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// The keys whose tokens are accepted, for verifiers elsewhere.
+    pub(crate) fn keys(&self) -> &Jwks {
+        &self.accepted
     }
 
     /// Signs claims.
-    pub(crate) fn sign(&self, claims: &TokenClaims) -> Result<String, serde_json::Error> {
-        let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.kid });
-        let claims = serde_json::to_vec(claims)?;
-        let signed = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(header.to_string()),
-            URL_SAFE_NO_PAD.encode(claims)
-        );
-        let signature: Signature = self.key.sign(signed.as_bytes());
-        Ok(format!(
-            "{signed}.{}",
-            URL_SAFE_NO_PAD.encode(signature.to_bytes())
-        ))
+    pub(crate) fn sign(&self, claims: &TokenClaims) -> Result<String, String> {
+        let claims = serde_json::to_vec(claims).map_err(|error| error.to_string())?;
+        let signed = format!("{}.{}", self.header, URL_SAFE_NO_PAD.encode(claims));
+        let signature = self
+            .key
+            .sign(&self.random, signed.as_bytes())
+            .map_err(|_| "no random numbers".to_owned())?;
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// Checks a token's form, algorithm, key, signature and times.
-    pub(crate) fn verify(&self, token: &str, now_s: u64) -> Result<TokenClaims, &'static str> {
+    /// Checks a token's form, algorithm, key, signature, names and times.
+    pub(crate) fn verify(
+        &self,
+        token: &str,
+        tenant: &Tenant,
+        now_s: u64,
+    ) -> Result<TokenClaims, &'static str> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err("the token is too long");
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or("the token is not a JWT")?;
-        let (header, claims) = signed.split_once('.').ok_or("the token is not a JWT")?;
-        let header: Header = decode_json(header).ok_or("the token's header is malformed")?;
-        if header.alg != "ES256" {
-            return Err("the token is not signed with ES256");
-        }
-        if header.kid.as_ref() != Some(&self.kid) {
-            return Err("the token is signed with another key");
-        }
-        let signature = URL_SAFE_NO_PAD
-            .decode(signature)
-            .ok()
-            .and_then(|bytes| Signature::from_slice(&bytes).ok())
-            .ok_or("the token's signature is malformed")?;
-        self.key
-            .verifying_key()
-            .verify(signed.as_bytes(), &signature)
-            .map_err(|_| "the token's signature is wrong")?;
-        let claims: TokenClaims = decode_json(claims).ok_or("the token's claims are malformed")?;
-        if claims.iss != ISSUER {
+        let claims = self.accepted.verify(token)?;
+        let claims: TokenClaims =
+            serde_json::from_slice(&claims).map_err(|_| "the token's claims are malformed")?;
+        if claims.iss != self.issuer {
             return Err("the token is of another issuer");
+        }
+        if claims.aud != self.audience {
+            return Err("the token is for somebody else");
+        }
+        if claims.tenant != *tenant {
+            return Err("the token is of another tenant");
         }
         if now_s >= claims.exp {
             return Err("the token has expired");
         }
-        if now_s < claims.iat {
+        if now_s.saturating_add(LEEWAY_S) < claims.iat {
             return Err("the token is from the future");
         }
         Ok(claims)
@@ -147,26 +177,45 @@ impl TokenSigner {
 
 impl fmt::Debug for TokenSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenSigner {{ kid: {:?}, .. }}", self.kid)
+        f.debug_struct("TokenSigner")
+            .field("accepted", &self.accepted)
+            .finish_non_exhaustive()
     }
 }
 
-fn decode_json<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
-    serde_json::from_slice(&bytes).ok()
+fn read_key(path: &Path) -> Result<SecretKey, KbsServerError> {
+    require_private(path)?;
+    let pem = read_text(path, MAX_KEY_BYTES)?;
+    SecretKey::from_pkcs8_pem(&pem).map_err(|_| KbsServerError::TokenKey {
+        path: path.to_owned(),
+    })
 }
 
-/// The key's JWK thumbprint (RFC 7638).
-fn thumbprint(key: &VerifyingKey) -> String {
-    let point = key.to_sec1_point(false);
-    let bytes = point.as_bytes().get(1..).unwrap_or_default();
-    let (x, y) = bytes.split_at(bytes.len() / 2);
-    let jwk = format!(
-        r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#,
-        URL_SAFE_NO_PAD.encode(x),
-        URL_SAFE_NO_PAD.encode(y)
-    );
-    URL_SAFE_NO_PAD.encode(Sha256::digest(jwk))
+fn public_key(key: &SecretKey) -> VerificationKey {
+    let point = key.public_key().to_sec1_point(false);
+    let mut bytes = [0; 65];
+    for (to, from) in bytes.iter_mut().zip(point.as_bytes()) {
+        *to = *from;
+    }
+    VerificationKey::from_point(bytes)
+}
+
+#[cfg(test)]
+impl TokenClaims {
+    /// Claims that say nothing, with this guest key.
+    pub(crate) fn of_test(tee_pubkey: TeePublicKey) -> Self {
+        Self {
+            iss: "redoubt-kbs".to_owned(),
+            aud: "redoubt-kbs".to_owned(),
+            iat: 1000,
+            exp: 1300,
+            tenant: Tenant::default(),
+            eat_nonce: "n".to_owned(),
+            tee_pubkey,
+            submods: json!({}),
+            redoubt: Findings::default(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -176,19 +225,17 @@ mod tests {
     use super::*;
 
     fn signer() -> TokenSigner {
-        TokenSigner::of(&SecretKey::try_generate().unwrap())
+        let key = SecretKey::try_generate().unwrap();
+        let accepted = Jwks::new(vec![public_key(&key)]);
+        TokenSigner::of(&key, accepted, &TokenSettings::default()).unwrap()
     }
 
     fn claims() -> TokenClaims {
-        TokenClaims {
-            iss: TokenSigner::issuer(),
-            iat: 1000,
-            exp: 1300,
-            eat_nonce: "n".to_owned(),
-            tee_pubkey: TeeKeyPair::generate().unwrap().public_key(),
-            submods: json!({}),
-            redoubt: Findings::default(),
-        }
+        TokenClaims::of_test(TeeKeyPair::generate().unwrap().public_key())
+    }
+
+    fn verify(signer: &TokenSigner, token: &str, now_s: u64) -> Result<TokenClaims, &'static str> {
+        signer.verify(token, &Tenant::default(), now_s)
     }
 
     #[test]
@@ -196,11 +243,11 @@ mod tests {
         let signer = signer();
         let claims = claims();
         let token = signer.sign(&claims).unwrap();
-        assert_eq!(signer.verify(&token, 1000).unwrap(), claims);
-        assert_eq!(signer.verify(&token, 1299).unwrap(), claims);
-        assert_eq!(signer.verify(&token, 1300), Err("the token has expired"));
+        assert_eq!(verify(&signer, &token, 1000).unwrap(), claims);
+        assert_eq!(verify(&signer, &token, 1299).unwrap(), claims);
+        assert_eq!(verify(&signer, &token, 1300), Err("the token has expired"));
         assert_eq!(
-            signer.verify(&token, 999),
+            verify(&signer, &token, 969),
             Err("the token is from the future")
         );
     }
@@ -211,7 +258,8 @@ mod tests {
         let token = signer.sign(&claims()).unwrap();
         let parts: Vec<&str> = token.split('.').collect();
         let header = |alg: &str| {
-            URL_SAFE_NO_PAD.encode(json!({ "alg": alg, "kid": signer.kid }).to_string())
+            URL_SAFE_NO_PAD
+                .encode(json!({ "alg": alg, "kid": signer.keys().keys()[0].kid() }).to_string())
         };
         let mut other_claims = claims();
         other_claims.redoubt.launch_digest_matched = true;
@@ -229,8 +277,12 @@ mod tests {
                 "the token is not signed with ES256",
             ),
             (
-                format!("{}.{}.", parts[0], parts[1]),
+                format!("{}.{}.%", parts[0], parts[1]),
                 "the token's signature is malformed",
+            ),
+            (
+                format!("{}.{}.", parts[0], parts[1]),
+                "the token's signature is wrong",
             ),
             (
                 format!("{}.{}.{}", parts[0], swapped, parts[2]),
@@ -242,22 +294,89 @@ mod tests {
             ),
             ("a".repeat(MAX_TOKEN_BYTES + 1), "the token is too long"),
         ] {
-            assert_eq!(signer.verify(&bad, 1100).unwrap_err(), reason);
+            assert_eq!(verify(&signer, &bad, 1100).unwrap_err(), reason);
         }
+    }
+
+    #[test]
+    fn tokens_of_other_tenants_issuers_and_audiences_are_refused() {
+        let signer = signer();
+        let change = |change: &dyn Fn(&mut TokenClaims)| {
+            let mut claims = claims();
+            change(&mut claims);
+            let token = signer.sign(&claims).unwrap();
+            verify(&signer, &token, 1100).unwrap_err()
+        };
+        let other = |text: &str| text.to_owned();
+        assert_eq!(
+            change(&|c| c.iss = other("x")),
+            "the token is of another issuer"
+        );
+        assert_eq!(
+            change(&|c| c.aud = other("x")),
+            "the token is for somebody else"
+        );
+        assert_eq!(
+            change(&|c| c.tenant = Tenant::parse("x").unwrap()),
+            "the token is of another tenant"
+        );
+    }
+
+    #[test]
+    fn tokens_of_a_former_key_are_accepted_while_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = TokenSettings {
+            private_key: dir.path().join("old.pem"),
+            ..TokenSettings::default()
+        };
+        let token = TokenSigner::open(&settings)
+            .unwrap()
+            .sign(&claims())
+            .unwrap();
+        let renewed = TokenSettings {
+            private_key: dir.path().join("new.pem"),
+            previous_keys: vec![dir.path().join("old.pem")],
+            ..TokenSettings::default()
+        };
+        let signer = TokenSigner::open(&renewed).unwrap();
+        assert!(verify(&signer, &token, 1100).is_ok());
+        assert_eq!(signer.keys().keys().len(), 2);
+        let alone = TokenSettings {
+            previous_keys: Vec::new(),
+            ..renewed
+        };
+        let signer = TokenSigner::open(&alone).unwrap();
+        assert!(verify(&signer, &token, 1100).is_err());
+    }
+
+    /// Another service checks a token by the announced keys alone.
+    #[test]
+    fn announced_keys_verify_tokens() {
+        let signer = signer();
+        let token = signer.sign(&claims()).unwrap();
+        let announced = signer.keys().to_json().to_string();
+        let keys = Jwks::parse(announced.as_bytes()).unwrap();
+        let seen: Value = serde_json::from_slice(&keys.verify(&token).unwrap()).unwrap();
+        assert_eq!(seen["eat_nonce"], "n");
+        assert_eq!(seen["aud"], "redoubt-kbs");
     }
 
     #[test]
     fn key_is_made_once_with_mode_0600_and_kept() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("token-key.pem");
-        let first = TokenSigner::load_or_create(&path).unwrap();
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        let settings = TokenSettings {
+            private_key: dir.path().join("token-key.pem"),
+            ..TokenSettings::default()
+        };
+        let path = &settings.private_key;
+        let first = TokenSigner::open(&settings).unwrap();
+        let mode = std::fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let second = TokenSigner::load_or_create(&path).unwrap();
-        assert_eq!(first.kid, second.kid);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let refused = TokenSigner::load_or_create(&path).unwrap_err();
+        let second = TokenSigner::open(&settings).unwrap();
+        assert_eq!(first.keys(), second.keys());
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = TokenSigner::open(&settings).unwrap_err();
         assert!(matches!(
             refused,
             KbsServerError::KeyIsReadable { mode: 0o644, .. }

@@ -35,6 +35,7 @@ impl Broker {
         run(Command::new(redoubt)
             .args(["kbs", "init"])
             .arg(&dir)
+            .args(["--storage", "files"])
             .args(["--listen", &address.to_string(), "--anchor"])
             .arg(anchor))
         .context("cannot make the broker's folder")?;

@@ -6,6 +6,9 @@
     reason = "a test's helpers fail as the test does"
 )]
 
+mod admin;
 mod client;
+mod limits;
 mod protocol;
+mod replicas;
 mod support;

@@ -12,7 +12,9 @@ use redoubt_evidence::{GuestPolicy, SnpEvidence};
 use redoubt_initdata::Initdata;
 use redoubt_kbs_client::{Attested, KbsClient, KbsClientConfig, KbsClientError, KbsObserver};
 use redoubt_kbs_protocol::ResourcePath;
-use redoubt_kbs_server::{InitOptions, KbsServerError, Server, ServerConfig, init};
+use redoubt_kbs_server::{
+    InitOptions, KbsServerError, Server, ServerConfig, StorageKind, init, verify_audit_log,
+};
 use redoubt_snp_simulator::{LaunchFacts, RsaBits, SimulatedIdentity, SoftwarePsp};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -33,6 +35,7 @@ pub(crate) struct Site {
 /// A broker that answers.
 pub(crate) struct Running {
     pub(crate) url: String,
+    pub(crate) metrics: Option<std::net::SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), KbsServerError>>,
 }
@@ -41,6 +44,14 @@ impl Site {
     /// A broker set up by `init` that trusts one simulated chip, with one resource
     /// and the reference value of [`DIGEST`].
     pub(crate) fn new() -> Self {
+        let site = Self::empty(StorageKind::Files);
+        site.put_resource(PATH, KEY);
+        site.put_reference(DIGEST, None);
+        site
+    }
+
+    /// The same without anything in it.
+    pub(crate) fn empty(storage: StorageKind) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let site = Self { dir };
         let identity = SimulatedIdentity::generate_with(RsaBits::Rsa2048).unwrap();
@@ -48,11 +59,10 @@ impl Site {
         let options = InitOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
             trust_anchors: vec![site.chip().join("ark.pem")],
+            storage,
             ..InitOptions::default()
         };
         init(&site.kbs(), &options).unwrap();
-        site.put_resource(PATH, KEY);
-        site.put_reference(DIGEST, None);
         site
     }
 
@@ -95,7 +105,7 @@ impl Site {
     /// The audit log's records.
     pub(crate) fn audit(&self) -> Vec<Value> {
         let path = self.kbs().join("audit.jsonl");
-        redoubt_kbs_server::verify_audit_log(&path).unwrap();
+        verify_audit_log(&path, None).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
         assert!(!text.contains(std::str::from_utf8(KEY).unwrap()));
         text.lines()
@@ -128,12 +138,14 @@ impl Site {
         change(&mut config);
         let server = Server::bind(config).unwrap();
         let url = format!("https://{}", server.address());
+        let metrics = server.metrics_address();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
         Running {
             url,
+            metrics,
             stop: Some(stop),
             task,
         }
