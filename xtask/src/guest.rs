@@ -1,4 +1,4 @@
-//! Builds the guest's kernel and initrd, with a manifest of every file.
+//! Builds the guest's kernel and initrd, with a manifest of every file and reference values.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +11,22 @@ use redoubt_guest_image::{GUEST_MODULES, Initrd, InitrdInputs};
 use crate::build;
 use crate::paths::Paths;
 use crate::printer::Printer;
+use crate::reference::{self, FOR_BROKER, FOR_RVPS, Launch};
 use crate::setup::{self, Prepared, sha256_of};
 
 const MIB: usize = 1024 * 1024;
 /// The largest agent and initrd that are accepted.
 const AGENT_BUDGET: usize = 12 * MIB;
 const INITRD_BUDGET: usize = 20 * MIB;
+
+/// What the guest image consists of.
+const FILES: [&str; 5] = [
+    "vmlinuz",
+    "initrd.zst",
+    "manifest.json",
+    FOR_BROKER,
+    FOR_RVPS,
+];
 
 /// Builds the guest image into the target folder; an unchanged one is left as it is.
 pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
@@ -29,14 +39,14 @@ pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
     let agent = paths.agent();
     let out = paths.guest();
     fs::create_dir_all(&out)?;
-    let stamp = stamp(&agent, &prepared)?;
+    let stamp = stamp(&paths, &prepared)?;
     let stamp_file = out.join("inputs.sha256");
     let unchanged = fs::read_to_string(&stamp_file).is_ok_and(|last| last == stamp);
-    if unchanged && out.join("initrd.zst").exists() {
+    if unchanged && FILES.iter().all(|file| out.join(file).exists()) {
         return Ok(out);
     }
     printer.step("building the guest image");
-    let initrd = write_image(&agent, &prepared, &out)?;
+    let initrd = write_image(&paths, &prepared, &out)?;
     fs::write(stamp_file, stamp)?;
     let agent_bytes = fs::metadata(&agent)?.len();
     printer.note(&format!(
@@ -74,14 +84,20 @@ pub(crate) fn check_budgets() -> Result<()> {
     Ok(())
 }
 
-/// Writes kernel, initrd and manifest into a folder.
-fn write_image(agent: &Path, prepared: &Prepared, out: &Path) -> Result<Initrd> {
+/// Writes kernel, initrd, manifest and reference values into a folder.
+fn write_image(paths: &Paths, prepared: &Prepared, out: &Path) -> Result<Initrd> {
     fs::create_dir_all(out)?;
-    let initrd = build_initrd(agent, prepared)?;
+    let initrd = build_initrd(&paths.agent(), prepared)?;
     fs::copy(&prepared.kernel, out.join("vmlinuz"))?;
     fs::write(out.join("initrd.zst"), &initrd.bytes)?;
     let manifest = serde_json::to_string_pretty(&initrd.manifest)?;
     fs::write(out.join("manifest.json"), manifest)?;
+    let launch = Launch {
+        firmware: &prepared.firmware,
+        kernel: &out.join("vmlinuz"),
+        initrd: &out.join("initrd.zst"),
+    };
+    reference::write(&paths.binary("redoubt"), &launch, out)?;
     Ok(initrd)
 }
 
@@ -92,10 +108,10 @@ pub(crate) fn check_reproducible(printer: &Printer) -> Result<()> {
     let prepared = setup::recorded(&paths).context("run `cargo xtask setup` first")?;
     let folders = ["first", "a/second/folder"].map(|name| paths.assets().join("twice").join(name));
     for folder in &folders {
-        write_image(&paths.agent(), &prepared, folder)?;
+        write_image(&paths, &prepared, folder)?;
     }
     let [first, second] = &folders;
-    for file in ["vmlinuz", "initrd.zst", "manifest.json"] {
+    for file in FILES {
         let same = fs::read(first.join(file))? == fs::read(second.join(file))?;
         ensure!(same, "{file} differs between two builds of the same inputs");
     }
@@ -104,9 +120,11 @@ pub(crate) fn check_reproducible(printer: &Printer) -> Result<()> {
 }
 
 /// Everything that decides the image's bytes, as one text.
-fn stamp(agent: &Path, prepared: &Prepared) -> Result<String> {
+fn stamp(paths: &Paths, prepared: &Prepared) -> Result<String> {
     Ok([
-        sha256_of(agent)?,
+        sha256_of(&paths.agent())?,
+        sha256_of(&paths.binary("redoubt"))?,
+        sha256_of(&prepared.firmware)?,
         sha256_of(&prepared.kernel)?,
         sha256_of(Path::new("/proc/self/exe"))?,
     ]

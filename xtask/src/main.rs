@@ -12,6 +12,7 @@ mod fuzz;
 mod guest;
 mod paths;
 mod printer;
+mod reference;
 mod setup;
 mod test;
 
@@ -33,7 +34,7 @@ struct Arguments {
 enum Task {
     /// Prepare the machine: packages, firmware, guest kernel, tools.
     Setup,
-    /// Build the guest's kernel and initrd with a manifest of every file.
+    /// Build the guest's kernel and initrd with a manifest of every file and reference values.
     Guest,
     /// Run an encrypted image in a measured, attested VM on this machine.
     Demo(demo::DemoOptions),
