@@ -14,22 +14,43 @@ use redoubt_launch_digest::DigestError;
 
 /// Why a command failed: an error of any of the libraries.
 #[derive(Debug)]
-pub(crate) struct Failure(Box<dyn UserError>);
+pub(crate) struct Failure {
+    error: Box<dyn UserError>,
+    /// An exit code in the place of the area's.
+    exit_code: Option<u8>,
+}
+
+/// The exit code of `redoubt verify` where there is nothing to judge.
+const UNUSABLE_INPUT: u8 = 30;
 
 impl<E: UserError> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self(Box::new(error))
+        Self {
+            error: Box::new(error),
+            exit_code: None,
+        }
     }
 }
 
 impl Failure {
     pub(crate) fn error(&self) -> &dyn UserError {
-        &*self.0
+        &*self.error
+    }
+
+    /// The same failure of a command whose other exit codes are verdicts.
+    pub(crate) fn unusable_input(self) -> Self {
+        Self {
+            exit_code: Some(UNUSABLE_INPUT),
+            ..self
+        }
     }
 
     /// The exit code, by the area of the error. 2 is left to wrong usage.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        let code = self.0.code().0;
+        if let Some(code) = self.exit_code {
+            return ExitCode::from(code);
+        }
+        let code = self.error.code().0;
         let area = code.split('-').nth(1).unwrap_or_default();
         ExitCode::from(match area {
             "CFG" | "PLAN" => 3,

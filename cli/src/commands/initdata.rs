@@ -106,7 +106,7 @@ fn build(printer: Printer, args: &BuildArgs) -> Result<(), Failure> {
 }
 
 /// Tells the three forms apart by their first bytes.
-fn read_any(path: &Path) -> Result<Initdata, Failure> {
+pub(crate) fn read_any(path: &Path) -> Result<Initdata, Failure> {
     let bytes = files::read(path)?;
     if bytes.starts_with(&DISK_MAGIC) {
         return Ok(Initdata::from_disk_image(&bytes)?);

@@ -10,8 +10,12 @@ mod kbs;
 mod measure;
 mod measure_pod;
 mod plan;
+mod report;
 mod sandbox;
 mod simulator;
+mod verify;
+
+use std::process::ExitCode;
 
 use clap::Subcommand;
 
@@ -43,6 +47,12 @@ pub(crate) enum Command {
     /// Prepare simulated SEV-SNP, for tests.
     #[command(subcommand)]
     Simulator(simulator::SimulatorCommand),
+    /// Judge evidence of a guest, offline.
+    #[command(subcommand)]
+    Verify(verify::Verify),
+    /// Read reports and quotes.
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Run the key broker.
     #[command(subcommand)]
     Kbs(kbs::KbsCommand),
@@ -52,8 +62,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(self, printer: Printer) -> Result<(), Failure> {
+    /// The exit code of a command that did its work; a verdict has several.
+    pub(crate) fn run(self, printer: Printer) -> Result<ExitCode, Failure> {
         match self {
+            Self::Verify(command) => return command.run(printer),
+            Self::Report(command) => command.run(printer),
             Self::Measure(command) => command.run(printer),
             Self::Plan(command) => command.run(printer),
             Self::Explain(command) => command.run(printer),
@@ -64,6 +77,7 @@ impl Command {
             Self::Simulator(command) => command.run(printer),
             Self::Kbs(command) => command.run(printer),
             Self::Image(command) => command.run(printer),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }
