@@ -1,5 +1,7 @@
 //! `redoubt verify` and `redoubt report` on real reports, as users call them.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use std::path::PathBuf;
 use std::process::Command;
 
