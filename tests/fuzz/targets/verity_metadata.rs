@@ -17,7 +17,10 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(params) = text.parse::<VerityParams>()
     {
-        assert_eq!(params.to_string().parse(), Ok(params.clone()));
+        assert_eq!(
+            params.to_string().parse::<VerityParams>(),
+            Ok(params.clone())
+        );
         let table = params.table("/dev/vda", "/dev/vda", 0);
         assert!(table.is_ascii() && !table.contains('\n'));
     }
