@@ -30,6 +30,7 @@ mod oom;
 mod process;
 mod reaper;
 mod rootfs;
+mod signal_mask;
 mod spec;
 mod stats;
 mod sys;

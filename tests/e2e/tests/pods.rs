@@ -49,9 +49,10 @@ fn containers_of_one_pod_share_a_guest_its_host_name_and_its_queues() -> Result<
     let outcome = pod.finish(Duration::from_secs(30))?;
     ensure!(
         outcome.status == 0,
-        "status {}: {}",
+        "status {}: {}{}",
         outcome.status,
-        outcome.stderr
+        outcome.stderr,
+        fixture.logs()
     );
     fixture.expect_nothing_left()
 }

@@ -19,6 +19,7 @@ use crate::stale;
 use crate::turn::Turn;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+const BRIDGE_MAC: &str = "02:52:44:54:00:01";
 const REGISTRY_PORT: u16 = 5000;
 const BROKER_PORT: u16 = 8443;
 
@@ -233,6 +234,8 @@ fn server_network(id: u32) -> Result<NetworkNamespace> {
     let servers = NetworkNamespace::create(&format!("{}servers", stale::namespace_prefix(id)))?;
     servers.ip(&["link", "add", "br0", "type", "bridge"])?;
     servers.ip(&["address", "add", &format!("{SERVER}/24"), "dev", "br0"])?;
+    // Without an address of its own a bridge takes that of a port, and changes it with the ports.
+    servers.ip(&["link", "set", "br0", "address", BRIDGE_MAC])?;
     servers.ip(&["link", "set", "br0", "up"])?;
     Ok(servers)
 }

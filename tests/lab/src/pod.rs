@@ -59,7 +59,7 @@ pub struct PodOutcome {
     pub trail: Vec<TrailLine>,
 }
 
-/// A pod that runs.
+/// A pod that runs. Dropped before its end, it is ended.
 #[derive(Debug)]
 pub struct RunningPod {
     /// The container's id, which is also the sandbox's.
@@ -72,6 +72,15 @@ pub struct RunningPod {
     stderr: Option<JoinHandle<String>>,
     trail: PathBuf,
     ctr: Client,
+    has_ended: bool,
+}
+
+impl Drop for RunningPod {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.abandon();
+        }
+    }
 }
 
 impl RunningPod {
@@ -116,6 +125,7 @@ impl RunningPod {
             })),
             trail: scenario.trail(),
             ctr: lab.containerd.client(),
+            has_ended: false,
         })
     }
 
@@ -158,15 +168,14 @@ impl RunningPod {
                 break status;
             }
             if interrupted.load(Ordering::Relaxed) {
-                self.abandon();
                 bail!("interrupted");
             }
             if self.start.elapsed() > limit {
-                self.abandon();
                 bail!("`ctr run` did not end within {} s", limit.as_secs());
             }
             std::thread::sleep(Duration::from_millis(10));
         };
+        self.has_ended = true;
         let elapsed = self.start.elapsed();
         let joined = |_| anyhow!("a reader of ctr's output panicked");
         let (stdout, first_byte) = match self.stdout.take() {
