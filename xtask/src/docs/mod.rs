@@ -27,7 +27,7 @@ pub(crate) struct DocsOptions {
 /// Builds the programs, then writes the pages or compares them.
 pub(crate) fn run(printer: &Printer, options: &DocsOptions) -> Result<()> {
     let paths = Paths::find()?;
-    build::programs(printer, &paths)?;
+    build::host_programs(&paths)?;
     let pages = pages(&paths)?;
     if options.check {
         return compare(&pages);
