@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use redoubt_errors::{ErrorCode, UserError};
 use redoubt_firmware::FirmwareError;
+use redoubt_id_block::IdBlockError;
 use redoubt_launch_digest::DigestError;
 
 /// Why a command failed: an error of any of the libraries.
@@ -54,7 +55,7 @@ impl Failure {
         let area = code.split('-').nth(1).unwrap_or_default();
         ExitCode::from(match area {
             "CFG" | "PLAN" => 3,
-            "FW" | "DIG" | "TDX" | "INIT" | "GIMG" | "POD" => 4,
+            "FW" | "DIG" | "IDB" | "TDX" | "INIT" | "GIMG" | "POD" => 4,
             "EVD" | "VER" | "SIM" | "LOG" => 5,
             "KBP" | "KBC" | "KBS" => 6,
             "ENC" | "IMG" => 20,
@@ -137,6 +138,14 @@ pub(crate) enum CliError {
         #[source]
         cause: DigestError,
     },
+    /// file {path:?} is not usable for an ID block
+    IdBlock {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        #[source]
+        cause: Box<IdBlockError>,
+    },
     /// option --append cannot be used
     Cmdline(#[source] DigestError),
     /// a thread that hashes files ended early
@@ -165,6 +174,7 @@ impl UserError for CliError {
             Self::NoSuchWorkload { .. } => "RDT-CLI-020",
             Self::Firmware { cause, .. } => return cause.code(),
             Self::Digest { cause, .. } | Self::Cmdline(cause) => return cause.code(),
+            Self::IdBlock { cause, .. } => return cause.code(),
             Self::Thread => "RDT-CLI-011",
             Self::NotReportable { .. } => "RDT-CLI-012",
         })
@@ -174,6 +184,7 @@ impl UserError for CliError {
         match self {
             Self::Firmware { cause, .. } => cause.hint(),
             Self::Digest { cause, .. } | Self::Cmdline(cause) => cause.hint(),
+            Self::IdBlock { cause, .. } => cause.hint(),
             Self::NotMeasured => {
                 Some("set confidential_guest = true in [hypervisor.qemu]".to_owned())
             }

@@ -69,9 +69,21 @@ pub(crate) struct Inputs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) guest_policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id_block: Option<IdBlockInput>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) initdata_sha256: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) simulated: bool,
+}
+
+/// An ID block that the launch agrees with.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct IdBlockInput {
+    pub(crate) sha256: String,
+    /// As the guest's report repeats it.
+    pub(crate) id_key_digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) author_key_digest: Option<String>,
 }
 
 impl Inputs {
@@ -204,6 +216,10 @@ pub(crate) fn table(measurements: &[Measurement]) -> String {
         ("guest features", inputs.guest_features.clone()),
         ("monitor", inputs.vmm.clone()),
         ("guest policy", inputs.guest_policy.clone()),
+        (
+            "ID key",
+            inputs.id_block.as_ref().map(|id| id.id_key_digest.clone()),
+        ),
         ("TEE", inputs.simulated.then(|| "simulated".to_owned())),
     ] {
         if let Some(value) = value {

@@ -1,5 +1,6 @@
 //! Values of command-line options that need parsing of their own.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -126,6 +127,33 @@ impl FromStr for CpuNumbers {
     }
 }
 
+/// Bytes of a fixed length in hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hex<const LEN: usize>(pub(crate) [u8; LEN]);
+
+impl<const LEN: usize> Default for Hex<LEN> {
+    fn default() -> Self {
+        Self([0; LEN])
+    }
+}
+
+impl<const LEN: usize> fmt::Display for Hex<LEN> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl<const LEN: usize> FromStr for Hex<LEN> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut bytes = [0; LEN];
+        hex::decode_to_slice(text, &mut bytes)
+            .map_err(|_| format!("expected {} hexadecimal digits", 2 * LEN))?;
+        Ok(Self(bytes))
+    }
+}
+
 /// A number in decimal or, after `0x`, hexadecimal digits.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
@@ -168,6 +196,14 @@ mod tests {
         assert_eq!("25,1,1".parse(), Ok(cpu));
         for text in ["", "25,1", "25,1,1,0", "25,x,1", "25,1,1,x"] {
             assert!(text.parse::<CpuNumbers>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_all_their_digits() {
+        assert_eq!("0aFF".parse(), Ok(Hex([0x0a, 0xff])));
+        for text in ["", "0a", "0affff", "0afg"] {
+            assert!(text.parse::<Hex<2>>().is_err(), "{text}");
         }
     }
 

@@ -4,6 +4,7 @@ mod config;
 mod event_log;
 mod explain;
 mod firmware;
+mod id_block;
 mod image;
 mod initdata;
 mod kbs;
@@ -32,6 +33,9 @@ pub(crate) enum Command {
     Plan(plan::Plan),
     /// Explain why a launch digest is not the expected one.
     Explain(Box<explain::Explain>),
+    /// Sign and look into SEV-SNP ID blocks.
+    #[command(subcommand)]
+    IdBlock(id_block::IdBlockCommand),
     /// Build and look into initdata documents.
     #[command(subcommand)]
     Initdata(initdata::InitdataCommand),
@@ -70,6 +74,7 @@ impl Command {
             Self::Measure(command) => command.run(printer),
             Self::Plan(command) => command.run(printer),
             Self::Explain(command) => command.run(printer),
+            Self::IdBlock(command) => command.run(printer),
             Self::Initdata(command) => command.run(printer),
             Self::Firmware(command) => command.run(printer),
             Self::EventLog(command) => command.run(printer),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use redoubt_errors::{ErrorCode, UserError};
 use redoubt_firmware::FirmwareError;
+use redoubt_id_block::{IdBlockError, IdPart};
 use redoubt_initdata::InitdataError;
 use redoubt_launch_digest::{DigestError, LaunchDigest};
 
@@ -194,6 +195,8 @@ pub enum PlanError {
         /// The configured policy.
         actual: u64,
     },
+    /// snp_id_block or snp_id_auth cannot be used
+    IdBlock(#[source] IdBlockError),
 }
 
 impl UserError for PlanError {
@@ -202,6 +205,7 @@ impl UserError for PlanError {
             Self::Config(error) => error.code(),
             Self::NoKernelHashes(error) => error.code(),
             Self::Initdata(error) => error.code(),
+            Self::IdBlock(error) => error.code(),
             _ => ErrorCode(self.number()),
         }
     }
@@ -211,6 +215,7 @@ impl UserError for PlanError {
             Self::Config(error) => return error.hint(),
             Self::NoKernelHashes(error) => return error.hint(),
             Self::Initdata(error) => return error.hint(),
+            Self::IdBlock(error) => return error.hint(),
             Self::Firmware { cause, .. } => return cause.hint(),
             Self::Digest(error) => return error.hint(),
             Self::NoTee => {
@@ -231,7 +236,9 @@ impl UserError for PlanError {
             Self::PlainSev => "set sev_snp_guest = true",
             Self::NotSet { .. } => "set it in configuration.toml",
             Self::Missing { .. } => "install the file, or correct the key in configuration.toml",
-            Self::IdBlockDigest { .. } => "sign a new ID block for the predicted digest",
+            Self::IdBlockDigest { .. } | Self::IdBlockPolicy { .. } => {
+                "sign a new ID block for this launch with `redoubt id-block create`"
+            }
             _ => return None,
         };
         Some(hint.to_owned())
@@ -239,10 +246,32 @@ impl UserError for PlanError {
 }
 
 impl PlanError {
+    /// Says it by the names of the configuration's keys.
+    pub(crate) fn id_block(error: IdBlockError) -> Self {
+        match error {
+            IdBlockError::Format { part, expected } => Self::IdBlockFormat {
+                key: match part {
+                    IdPart::Block => "snp_id_block",
+                    IdPart::Auth => "snp_id_auth",
+                },
+                expected,
+            },
+            IdBlockError::OtherDigest { expected, actual } => {
+                Self::IdBlockDigest { expected, actual }
+            }
+            IdBlockError::OtherPolicy { expected, actual } => {
+                Self::IdBlockPolicy { expected, actual }
+            }
+            other => Self::IdBlock(other),
+        }
+    }
+
     fn number(&self) -> &'static str {
         match self {
             // These carry the code of their cause.
-            Self::Config(_) | Self::NoKernelHashes(_) | Self::Initdata(_) => "RDT-PLAN-000",
+            Self::Config(_) | Self::NoKernelHashes(_) | Self::Initdata(_) | Self::IdBlock(_) => {
+                "RDT-PLAN-000"
+            }
             Self::NotSet { .. } => "RDT-PLAN-001",
             Self::Missing { .. } => "RDT-PLAN-002",
             Self::Read { .. } => "RDT-PLAN-003",

@@ -33,8 +33,8 @@ pub use files::{
 };
 pub use host::{HostFacts, SnpHost};
 pub use plan::{
-    Accelerator, AgentPlan, InitdataPlan, LaunchPlan, MemoryBacking, NetworkModel, Origin,
-    Protection, ShimPlan, SimulatedLaunch, SnpLaunchPlan, VsockPlan, plan,
+    Accelerator, AgentPlan, IdBlockPlan, InitdataPlan, LaunchPlan, MemoryBacking, NetworkModel,
+    Origin, Protection, ShimPlan, SimulatedLaunch, SnpLaunchPlan, VsockPlan, plan,
 };
 pub use request::{ResourceLimits, SandboxRequest};
 pub use resources::{

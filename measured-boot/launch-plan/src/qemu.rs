@@ -7,7 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::plan::{Accelerator, LaunchPlan, Protection, SnpLaunchPlan, VsockPlan};
+use crate::plan::{Accelerator, IdBlockPlan, LaunchPlan, Protection, SnpLaunchPlan, VsockPlan};
 use crate::resources::{
     ConsoleResource, LaunchResources, NetworkInterface, QmpResource, VsockResource,
 };
@@ -137,8 +137,14 @@ fn reported(launch: &SnpLaunchPlan) -> String {
     if launch.host_data != [0; 32] {
         text = format!(",host-data={}", STANDARD.encode(launch.host_data));
     }
-    if let (Some(block), Some(auth)) = (&launch.id_block, &launch.id_auth) {
-        text = format!("{text},id-block={block},id-auth={auth}");
+    if let Some(IdBlockPlan {
+        block,
+        auth,
+        author_key,
+    }) = &launch.id_block
+    {
+        let author_key = if *author_key { "on" } else { "off" };
+        text = format!("{text},id-block={block},id-auth={auth},author-key-enabled={author_key}");
     }
     text
 }

@@ -4,13 +4,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use insta::assert_snapshot;
 use redoubt_errors::OneLine;
 use redoubt_firmware::Firmware;
+use redoubt_id_block::{IdAuth, IdBlock, SigningKey};
 use redoubt_initdata::{Algorithm, Initdata};
-use redoubt_launch_digest::{KernelHashes, SnpLaunch, snp_launch_digest};
+use redoubt_launch_digest::{KernelHashes, LaunchDigest, SnpLaunch, snp_launch_digest};
 use redoubt_launch_plan::{
     ConfigSource, Configuration, ConsoleResource, FirmwareFile, HostFacts, LaunchPlan,
     LaunchResources, MeasuredFile, MeasuredFiles, NetworkInterface, PlanError, QmpResource,
@@ -542,45 +543,79 @@ fn files_other_than_the_configured_ones_are_not_measured_silently() {
     ));
 }
 
+fn id_key(name: &str) -> SigningKey {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../id-block/testdata")
+        .join(name);
+    SigningKey::from_pem(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn id_block_keys(block: &str, auth: &str) -> String {
+    format!("{SNP}snp_id_block = \"{block}\"\nsnp_id_auth = \"{auth}\"\n")
+}
+
 #[test]
 fn an_id_block_must_fit_the_launch() {
-    use base64::Engine as _;
-    let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
-    let digest = snp_plan(&[]).launch_digest().unwrap();
-    let mut block = [0u8; 96];
-    block[..48].copy_from_slice(digest.as_bytes());
-    block[88..].copy_from_slice(&0x30000u64.to_le_bytes());
-    let auth = base64(&[0; 4096]);
-    let text = |block: &[u8]| {
-        format!(
-            "{SNP}snp_id_block = \"{}\"\nsnp_id_auth = \"{auth}\"\n",
-            base64(block)
-        )
+    let block = IdBlock {
+        launch_digest: snp_plan(&[]).launch_digest().unwrap(),
+        family_id: [1; 16],
+        image_id: [2; 16],
+        guest_svn: 3,
+        policy: 0x3_0000,
     };
+    let key = id_key("rs-test_id_key.pem");
+    let author = id_key("rs-test_auth_key.pem");
     let snp = HostFacts::assumed_snp();
-    let plan = plan_of(&text(&block), &snp, &[]).unwrap();
-    let args = lines(&plan, &kernel_vsock_resources());
-    assert!(
-        args.contains(&format!(",id-block={},id-auth={auth}", base64(&block))),
-        "{args}"
-    );
+    let attempt = |block: &IdBlock, auth: &IdAuth| {
+        let keys = id_block_keys(&block.to_base64(), &auth.to_base64());
+        plan_of(&keys, &snp, &[])
+    };
+    for (author, enabled) in [(None, "off"), (Some(&author), "on")] {
+        let auth = IdAuth::sign(&block, &key, author).unwrap();
+        let plan = attempt(&block, &auth).unwrap();
+        let args = lines(&plan, &kernel_vsock_resources());
+        let expected = format!(
+            ",id-block={},id-auth={},author-key-enabled={enabled}",
+            block.to_base64(),
+            auth.to_base64()
+        );
+        assert!(args.contains(&expected), "{args}");
+    }
 
-    let mut other = block;
-    other[0] ^= 1;
+    let signed = |block: &IdBlock| attempt(block, &IdAuth::sign(block, &key, None).unwrap());
+    let other_digest = IdBlock {
+        launch_digest: LaunchDigest([7; 48]),
+        ..block
+    };
     assert!(matches!(
-        plan_of(&text(&other), &snp, &[]),
+        signed(&other_digest),
         Err(PlanError::IdBlockDigest { .. })
     ));
-    let mut other = block;
-    other[88] ^= 1;
+    let other_policy = IdBlock {
+        policy: 0xb_0000,
+        ..block
+    };
     assert!(matches!(
-        plan_of(&text(&other), &snp, &[]),
-        Err(PlanError::IdBlockPolicy { .. })
+        signed(&other_policy),
+        Err(PlanError::IdBlockPolicy {
+            expected: 0xb_0000,
+            actual: 0x3_0000
+        })
     ));
-    assert!(matches!(
-        plan_of(&text(&block[..95]), &snp, &[]),
-        Err(PlanError::IdBlockFormat { .. })
-    ));
+    let other_svn = IdBlock {
+        guest_svn: 4,
+        ..block
+    };
+    let auth = IdAuth::sign(&block, &key, None).unwrap();
+    let error = attempt(&other_svn, &auth).unwrap_err();
+    assert_snapshot!(OneLine(&error).to_string(), @"[RDT-IDB-009] snp_id_block or snp_id_auth cannot be used: ID authentication, block signature at offset 0x40: not the ID key's for this ID block");
+}
+
+#[test]
+fn malformed_id_blocks_are_named_by_their_keys() {
+    let snp = HostFacts::assumed_snp();
+    let short = id_block_keys("AAAA", &"A".repeat(5464));
+    assert_snapshot!(OneLine(&plan_of(&short, &snp, &[]).unwrap_err()).to_string(), @"[RDT-PLAN-031] snp_id_block is not 96 bytes in base64");
     let alone = format!("{SNP}snp_id_block = \"AAAA\"\n");
     assert!(matches!(
         plan_of(&alone, &snp, &[]),

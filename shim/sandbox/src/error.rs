@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use redoubt_errors::{ErrorCode, UserError};
+use redoubt_id_block::IdBlockError;
 use redoubt_snp_simulator::SimulatorError;
 
 use crate::network::NetworkError;
@@ -98,8 +99,8 @@ pub enum SandboxError {
     },
     /// the simulated SEV-SNP needs a vsock device of its own, which the kernel's is not
     SimulationNeedsDaemon,
-    /// the simulated launch has an unusable id block: {0}
-    IdBlock(&'static str),
+    /// the simulated launch has an unusable ID block
+    IdBlock(#[source] IdBlockError),
     /// cannot start the software PSP of the simulated SEV-SNP
     Simulation(#[source] SimulatorError),
     /// QEMU ended before the agent answered ({exit}): {stderr}

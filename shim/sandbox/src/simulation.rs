@@ -3,13 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use redoubt_evidence::GuestPolicy;
 use redoubt_evidence::psp::VSOCK_PORT;
-use redoubt_launch_plan::SimulatedLaunch;
+use redoubt_id_block::{IdAuth, IdBlock, IdBlockError, PublicKey};
+use redoubt_launch_plan::{IdBlockPlan, SimulatedLaunch};
 use redoubt_snp_simulator::{IdBlockFacts, LaunchFacts, SimulatedIdentity, SoftwarePsp};
-use sha2::{Digest, Sha384};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
@@ -41,112 +39,115 @@ pub(crate) fn serve(launch: &SimulatedLaunch, dir: &Path) -> Result<JoinHandle<(
 fn facts(launch: &SimulatedLaunch) -> Result<LaunchFacts, SandboxError> {
     let policy = GuestPolicy(launch.policy);
     let mut facts = LaunchFacts::new(launch.launch_digest.0, launch.host_data, policy);
-    if let Some((block, auth)) = &launch.id_block {
-        let block = decode(block, ID_BLOCK_BYTES)?;
-        let auth = decode(auth, ID_AUTH_BYTES)?;
-        facts.id_block = Some(id_block_facts(&block, &auth, launch)?);
-    }
+    facts.id_block = launch
+        .id_block
+        .as_ref()
+        .map(|signed| id_block_facts(signed, launch))
+        .transpose()
+        .map_err(SandboxError::IdBlock)?;
     Ok(facts)
 }
 
-/// Length of an id block (AMD 56860, `ID Block Structure`).
-const ID_BLOCK_BYTES: usize = 0x60;
-/// Length of its authentication (AMD 56860, `ID Authentication Information Structure`).
-const ID_AUTH_BYTES: usize = 0x1000;
-
-fn decode(text: &str, length: usize) -> Result<Vec<u8>, SandboxError> {
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|_| SandboxError::IdBlock("it is not base64"))?;
-    if bytes.len() == length {
-        Ok(bytes)
-    } else {
-        Err(SandboxError::IdBlock("its length is wrong"))
-    }
-}
-
-/// Reads what a report repeats of an id block. As the secure processor does, refuses a block for
-/// another digest or policy; it does not check the block's signature.
+/// Reads what a report repeats of an ID block. As the secure processor does, refuses a block for
+/// another digest or policy and signatures that do not hold.
 fn id_block_facts(
-    block: &[u8],
-    auth: &[u8],
+    signed: &IdBlockPlan,
     launch: &SimulatedLaunch,
-) -> Result<IdBlockFacts, SandboxError> {
-    const SHORT: SandboxError = SandboxError::IdBlock("its length is wrong");
-    if block.get(..0x30) != Some(launch.launch_digest.0.as_slice()) {
-        return Err(SandboxError::IdBlock("it is for another launch digest"));
-    }
-    if block.get(0x58..0x60) != Some(launch.policy.to_le_bytes().as_slice()) {
-        return Err(SandboxError::IdBlock("it is for another guest policy"));
-    }
-    let id_key = auth.get(0x240..0x644).ok_or(SHORT)?;
+) -> Result<IdBlockFacts, IdBlockError> {
+    let block = IdBlock::from_base64(&signed.block)?;
+    let auth = IdAuth::from_base64(&signed.auth)?;
+    block.check_launch(launch.launch_digest, launch.policy)?;
+    auth.verify(&block)?;
+    let author = auth.author_key().filter(|_| signed.author_key);
     Ok(IdBlockFacts {
-        id_key_digest: Sha384::digest(id_key).into(),
-        author_key_digest: None,
-        family_id: array(block, 0x30).ok_or(SHORT)?,
-        image_id: array(block, 0x40).ok_or(SHORT)?,
-        guest_svn: u32::from_le_bytes(array(block, 0x54).ok_or(SHORT)?),
+        id_key_digest: auth.id_key().digest(),
+        author_key_digest: author.map(PublicKey::digest),
+        family_id: block.family_id,
+        image_id: block.image_id,
+        guest_svn: block.guest_svn,
     })
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
 }
 
 #[cfg(test)]
 mod tests {
+    use redoubt_id_block::SigningKey;
+    use redoubt_launch_digest::LaunchDigest;
     use redoubt_snp_simulator::RsaBits;
 
     use super::*;
 
-    fn launch(dir: &Path, id_block: Option<(String, String)>) -> SimulatedLaunch {
-        let digest = "ab".repeat(48);
+    fn launch(dir: &Path, id_block: Option<IdBlockPlan>) -> SimulatedLaunch {
         let json = serde_json::json!({ "gpa": 0x81_0c00, "size": 1024 });
         SimulatedLaunch {
             identity_dir: dir.to_owned(),
             hash_area: serde_json::from_value(json).unwrap(),
             hash_table: Vec::new(),
-            launch_digest: serde_json::from_value(digest.into()).unwrap(),
+            launch_digest: LaunchDigest([0xab; 48]),
             host_data: [7; 32],
             policy: 0x3_0000,
             id_block,
         }
     }
 
-    fn block(digest: u8) -> (String, String) {
-        let mut block = vec![digest; 0x30];
-        block.extend([1; 16]);
-        block.extend([2; 16]);
-        block.extend(1_u32.to_le_bytes());
-        block.extend(5_u32.to_le_bytes());
-        block.extend(0x3_0000_u64.to_le_bytes());
-        (STANDARD.encode(block), STANDARD.encode([3; ID_AUTH_BYTES]))
+    fn key(name: &str) -> SigningKey {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../measured-boot/id-block/testdata")
+            .join(name);
+        SigningKey::from_pem(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    fn signed(digest: u8, author_key: bool) -> IdBlockPlan {
+        let block = IdBlock {
+            launch_digest: LaunchDigest([digest; 48]),
+            family_id: [1; 16],
+            image_id: [2; 16],
+            guest_svn: 5,
+            policy: 0x3_0000,
+        };
+        let author = key("rs-test_auth_key.pem");
+        let author = author_key.then_some(&author);
+        let auth = IdAuth::sign(&block, &key("rs-test_id_key.pem"), author).unwrap();
+        IdBlockPlan {
+            block: block.to_base64(),
+            auth: auth.to_base64(),
+            author_key,
+        }
     }
 
     #[test]
     fn an_id_block_reaches_the_report() {
-        let facts = facts(&launch(Path::new("/"), Some(block(0xab)))).unwrap();
-        let read = facts.id_block.unwrap();
-        assert_eq!(
-            (read.family_id, read.image_id, read.guest_svn),
-            ([1; 16], [2; 16], 5)
-        );
-        assert_eq!(
-            read.id_key_digest.as_slice(),
-            Sha384::digest([3; 0x404]).as_slice()
-        );
+        for author_key in [false, true] {
+            let facts = facts(&launch(Path::new("/"), Some(signed(0xab, author_key)))).unwrap();
+            let read = facts.id_block.unwrap();
+            assert_eq!(
+                (read.family_id, read.image_id, read.guest_svn),
+                ([1; 16], [2; 16], 5)
+            );
+            let digest_of = |name| key(name).public().unwrap().digest();
+            assert_eq!(read.id_key_digest, digest_of("rs-test_id_key.pem"));
+            assert_eq!(
+                read.author_key_digest,
+                author_key.then(|| digest_of("rs-test_auth_key.pem"))
+            );
+        }
     }
 
     #[test]
     fn foreign_and_damaged_id_blocks_are_refused() {
-        let (good_block, good_auth) = block(0xab);
-        for (block, auth) in [
-            block(0xac),
-            ("!".to_owned(), good_auth.clone()),
-            (good_block[..64].to_owned(), good_auth),
-            (good_block, String::new()),
+        let good = signed(0xab, false);
+        let with = |block: &str, auth: &str| IdBlockPlan {
+            block: block.to_owned(),
+            auth: auth.to_owned(),
+            author_key: false,
+        };
+        for plan in [
+            signed(0xac, false),
+            with("!", &good.auth),
+            with(&good.block[..64], &good.auth),
+            with(&good.block, ""),
+            with(&good.block, &signed(0xac, false).auth),
         ] {
-            let refused = facts(&launch(Path::new("/"), Some((block, auth))));
+            let refused = facts(&launch(Path::new("/"), Some(plan)));
             assert!(matches!(refused, Err(SandboxError::IdBlock(_))));
         }
     }

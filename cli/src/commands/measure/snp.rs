@@ -6,15 +6,18 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use redoubt_firmware::Firmware;
 use redoubt_initdata::Initdata;
-use redoubt_launch_digest::{FirmwareChain, LaunchChain, Svsm, Vmm, check_guest_policy};
+use redoubt_launch_digest::{
+    FirmwareChain, LaunchChain, LaunchDigest, Svsm, Vmm, check_guest_policy,
+};
 use sha2::{Digest, Sha256};
 
 use super::parts::{Parts, PartsArgs, read_firmware};
 use super::shape::ShapeArgs;
+use crate::commands::id_block;
 use crate::failure::{CliError, Failure};
 use crate::files;
 use crate::printer::Printer;
-use crate::reference::{Inputs, Measurement, OutputArgs};
+use crate::reference::{IdBlockInput, Inputs, Measurement, OutputArgs};
 use crate::values;
 
 /// Guest features that KVM enables for every SNP guest.
@@ -38,6 +41,12 @@ pub(crate) struct SnpArgs {
     /// Guest policy; it is not part of the digest, but of what the guest reports.
     #[arg(long, value_name = "BITS", value_parser = values::number)]
     guest_policy: Option<u64>,
+    /// ID block that the launch must agree with: its bytes, or base64.
+    #[arg(long, value_name = "FILE", requires_all = ["id_auth", "guest_policy"])]
+    id_block: Option<PathBuf>,
+    /// Authentication of the ID block: its bytes, or base64.
+    #[arg(long, value_name = "FILE", requires = "id_block")]
+    id_auth: Option<PathBuf>,
     /// Initdata document whose digest the host passes as HOST_DATA.
     #[arg(long, value_name = "FILE")]
     initdata: Option<PathBuf>,
@@ -104,7 +113,9 @@ impl SnpArgs {
         let digests = chain
             .with_each(vcpus.clone(), cpu, self.guest_features)
             .map_err(|cause| parts.in_firmware(cause))?;
+        let id_block = self.id_block(&digests)?;
         let inputs = Inputs {
+            id_block,
             cpu_model: Some(match self.vmm {
                 VmmName::Qemu => self.shape.cpu_name(cpu),
                 VmmName::Ec2 | VmmName::Gce => "any".to_owned(),
@@ -136,6 +147,30 @@ impl SnpArgs {
             Some(path) => Some(Initdata::parse_toml(&files::read(path)?)?),
             None => None,
         })
+    }
+
+    /// Reads the ID block, which must be for one of the measured shapes.
+    fn id_block(&self, digests: &[LaunchDigest]) -> Result<Option<IdBlockInput>, Failure> {
+        let (Some(block), Some(auth)) = (&self.id_block, &self.id_auth) else {
+            return Ok(None);
+        };
+        let (parsed, signed) = id_block::load(block, auth)?;
+        let of_block = digests
+            .iter()
+            .find(|digest| **digest == parsed.launch_digest);
+        if let Some(actual) = of_block.or(digests.first()) {
+            parsed
+                .check_launch(*actual, self.guest_policy.unwrap_or_default())
+                .map_err(|cause| CliError::IdBlock {
+                    path: block.clone(),
+                    cause: Box::new(cause),
+                })?;
+        }
+        Ok(Some(IdBlockInput {
+            sha256: hex::encode(Sha256::digest(parsed.to_bytes())),
+            id_key_digest: hex::encode(signed.id_key().digest()),
+            author_key_digest: signed.author_key().map(|key| hex::encode(key.digest())),
+        }))
     }
 
     /// Measures everything but the vCPUs.

@@ -122,10 +122,10 @@ fn explain_snp(text: &mut String, launch: &SnpLaunchPlan) {
         hex::encode(launch.host_data),
         launch.policy,
         launch.measured_cpu_model,
-        if launch.id_block.is_some() {
-            "yes"
-        } else {
-            "no"
+        match &launch.id_block {
+            None => "no",
+            Some(block) if block.author_key => "signed, with an author key",
+            Some(_) => "signed",
         },
     );
 }

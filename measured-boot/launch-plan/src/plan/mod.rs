@@ -123,10 +123,19 @@ pub struct SnpLaunchPlan {
     pub host_data: [u8; 32],
     /// CPU model that the digest was computed for.
     pub measured_cpu_model: String,
-    /// ID block in base64, as given to QEMU.
-    pub id_block: Option<String>,
-    /// ID authentication information in base64, as given to QEMU.
-    pub id_auth: Option<String>,
+    /// What the guest's owner signed, if anything.
+    pub id_block: Option<IdBlockPlan>,
+}
+
+/// A signed ID block as given to QEMU; it agrees with the launch and its signatures hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdBlockPlan {
+    /// ID block in base64.
+    pub block: String,
+    /// ID authentication information in base64.
+    pub auth: String,
+    /// An author key vouches for the ID key, and the CPU is told to look at it.
+    pub author_key: bool,
 }
 
 /// What executes guest instructions.
@@ -229,8 +238,8 @@ pub struct SimulatedLaunch {
     pub host_data: [u8; 32],
     /// The guest policy to report.
     pub policy: u64,
-    /// The ID block and its authentication, in base64.
-    pub id_block: Option<(String, String)>,
+    /// The ID block and its authentication.
+    pub id_block: Option<IdBlockPlan>,
 }
 
 impl LaunchPlan {
@@ -272,7 +281,7 @@ impl LaunchPlan {
             launch_digest: launch.launch_digest,
             host_data: launch.host_data,
             policy: launch.policy,
-            id_block: launch.id_block.clone().zip(launch.id_auth.clone()),
+            id_block: launch.id_block.clone(),
         })
     }
 }

@@ -1,8 +1,7 @@
 //! Which protection a sandbox gets, and what of it is measured and reported.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use redoubt_firmware::{Firmware, GuestArea};
+use redoubt_id_block::{IdAuth, IdBlock};
 use redoubt_initdata::Initdata;
 use redoubt_launch_digest::{
     DEFAULT_GUEST_FEATURES, KernelHashes, LaunchDigest, SnpLaunch, check_guest_policy,
@@ -10,7 +9,7 @@ use redoubt_launch_digest::{
 };
 
 use super::cmdline::AttesterParam;
-use super::{Accelerator, Protection, SnpLaunchPlan};
+use super::{Accelerator, IdBlockPlan, Protection, SnpLaunchPlan};
 use crate::config::{Configuration, HypervisorSettings};
 use crate::error::PlanError;
 use crate::files::MeasuredFiles;
@@ -18,8 +17,6 @@ use crate::host::{HostFacts, SnpHost};
 
 /// The model that every SNP guest gets unless the configuration names another.
 const DEFAULT_SNP_MODEL: &str = "EPYC-v4";
-const ID_BLOCK_LEN: usize = 96;
-const ID_AUTH_LEN: usize = 4096;
 
 /// The kind of protection, before anything is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,14 +110,13 @@ fn snp_launch(
     .map_err(PlanError::Digest)?;
     let policy = settings.snp_guest_policy;
     check_guest_policy(policy).map_err(|_| PlanError::GuestPolicy { policy })?;
-    let (id_block, id_auth) = id_block(settings, launch_digest)?;
+    let id_block = id_block(settings, launch_digest)?;
     let launch = SnpLaunchPlan {
         policy,
         launch_digest,
         host_data: shape.initdata.map(Initdata::host_data).unwrap_or_default(),
         measured_cpu_model: model.to_owned(),
         id_block,
-        id_auth,
     };
     Ok((launch, area, hashes))
 }
@@ -155,10 +151,10 @@ fn snp_firmware(files: &MeasuredFiles) -> Result<(&Firmware, GuestArea), PlanErr
 fn id_block(
     settings: &HypervisorSettings,
     actual: LaunchDigest,
-) -> Result<(Option<String>, Option<String>), PlanError> {
+) -> Result<Option<IdBlockPlan>, PlanError> {
     let (block, auth) = (&settings.snp_id_block, &settings.snp_id_auth);
     match (block.is_empty(), auth.is_empty()) {
-        (true, true) => return Ok((None, None)),
+        (true, true) => return Ok(None),
         (false, true) => {
             return Err(PlanError::IdBlockPair {
                 given: "snp_id_block",
@@ -171,32 +167,15 @@ fn id_block(
         }
         (false, false) => {}
     }
-    let bytes: [u8; ID_BLOCK_LEN] = decode("snp_id_block", block)?;
-    let _: [u8; ID_AUTH_LEN] = decode("snp_id_auth", auth)?;
-    let (digest, rest) = bytes.split_first_chunk::<48>().unwrap_or((&[0; 48], &[]));
-    let expected = LaunchDigest(*digest);
-    if expected != actual {
-        return Err(PlanError::IdBlockDigest { expected, actual });
-    }
-    // The policy stands last in the ID block (AMD 56860, table 75).
-    let policy = rest
-        .last_chunk()
-        .copied()
-        .map(u64::from_le_bytes)
-        .unwrap_or_default();
-    if policy != settings.snp_guest_policy {
-        return Err(PlanError::IdBlockPolicy {
-            expected: policy,
-            actual: settings.snp_guest_policy,
-        });
-    }
-    Ok((Some(block.clone()), Some(auth.clone())))
-}
-
-fn decode<const N: usize>(key: &'static str, text: &str) -> Result<[u8; N], PlanError> {
-    STANDARD
-        .decode(text)
-        .ok()
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(PlanError::IdBlockFormat { key, expected: N })
+    let parsed = IdBlock::from_base64(block).map_err(PlanError::id_block)?;
+    let signed = IdAuth::from_base64(auth).map_err(PlanError::id_block)?;
+    parsed
+        .check_launch(actual, settings.snp_guest_policy)
+        .and_then(|()| signed.verify(&parsed))
+        .map_err(PlanError::id_block)?;
+    Ok(Some(IdBlockPlan {
+        block: block.clone(),
+        auth: auth.clone(),
+        author_key: signed.author_key().is_some(),
+    }))
 }
