@@ -431,26 +431,27 @@ fn a_simulated_host_and_a_broker_that_trusts_it_are_made_once() {
     let again = fails(redoubt().args(["simulator", "init"]).arg(&sim), &folder);
     assert!(again.starts_with("5: [RDT-SIM-"), "{again}");
 
-    let init = || {
-        let mut init = redoubt();
-        init.args(["kbs", "init"]).arg(folder.path("kbs"));
-        init.args(["--listen", "10.1.2.3:8080", "--anchor", anchor]);
-        init
-    };
-    succeeds(&mut init());
-    for name in [
-        "config.toml",
-        "tls-cert.pem",
-        "policy.rego",
-        "resources",
-        "reference-values",
-    ] {
-        assert!(folder.path("kbs").join(name).exists(), "{name}");
+    for storage in ["embedded", "files"] {
+        let dir = folder.path(storage);
+        let init = || {
+            let mut init = redoubt();
+            init.args(["kbs", "init"]).arg(&dir);
+            init.args(["--listen", "10.1.2.3:8080", "--anchor", anchor]);
+            init.args(["--storage", storage]);
+            init
+        };
+        succeeds(&mut init());
+        for name in ["config.toml", "tls-cert.pem", "admin-key.pem"] {
+            assert!(dir.join(name).exists(), "{name}");
+        }
+        for name in ["policy.rego", "resources", "reference-values"] {
+            assert_eq!(dir.join(name).exists(), storage == "files", "{name}");
+        }
+        let config = fs::read_to_string(dir.join("config.toml")).unwrap();
+        assert!(config.contains("listen = \"10.1.2.3:8080\""), "{config}");
+        let again = fails(&mut init(), &folder);
+        assert!(again.starts_with("6: [RDT-KBS-"), "{again}");
     }
-    let config = fs::read_to_string(folder.path("kbs/config.toml")).unwrap();
-    assert!(config.contains("listen = \"10.1.2.3:8080\""), "{config}");
-    let again = fails(&mut init(), &folder);
-    assert!(again.starts_with("6: [RDT-KBS-"), "{again}");
 }
 
 #[test]
