@@ -276,6 +276,54 @@ pub enum ImageError {
         /// Its length in bytes.
         length: usize,
     },
+    /// the signature policy is not valid: {reason}
+    PolicyInvalid {
+        /// What is wrong.
+        reason: String,
+    },
+    /// the signature policy rejects image {image}
+    PolicyRejects {
+        /// The image's name.
+        image: String,
+    },
+    /// image {image} has no signature that the policy accepts: {reason}
+    SignatureMissing {
+        /// The image's name.
+        image: String,
+        /// What is wrong with those that it has.
+        reason: &'static str,
+    },
+    /// the signature policy asks for {what}, which is not supported
+    PolicyUnsupported {
+        /// What it asks for.
+        what: &'static str,
+    },
+    /// the signature policy's key {location} cannot be used: {reason}
+    PolicyKey {
+        /// Where the key is.
+        location: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// registry {registry} is blocked by configuration
+    RegistryBlocked {
+        /// Host and port.
+        registry: String,
+    },
+    /// the registry credentials are not valid: {reason}
+    CredentialsInvalid {
+        /// What is wrong; never what is in them.
+        reason: &'static str,
+    },
+    /// the image needs about {needed_mib} MiB but only {free_mib} MiB are free in {path}
+    SpaceNeeded {
+        /// What the manifest predicts, in MiB.
+        needed_mib: u64,
+        /// What the file system has, in MiB.
+        free_mib: u64,
+        /// The work directory.
+        path: PathBuf,
+    },
     /// {path} exists and is not an empty directory
     DestinationNotEmpty {
         /// The directory.
@@ -400,6 +448,14 @@ impl UserError for ImageError {
             Self::Location { .. } => "RDT-IMG-039",
             Self::KeyLength { .. } => "RDT-IMG-040",
             Self::DestinationNotEmpty { .. } => "RDT-IMG-041",
+            Self::PolicyInvalid { .. } => "RDT-IMG-042",
+            Self::PolicyRejects { .. } => "RDT-IMG-043",
+            Self::SignatureMissing { .. } => "RDT-IMG-044",
+            Self::PolicyUnsupported { .. } => "RDT-IMG-045",
+            Self::PolicyKey { .. } => "RDT-IMG-046",
+            Self::RegistryBlocked { .. } => "RDT-IMG-047",
+            Self::CredentialsInvalid { .. } => "RDT-IMG-048",
+            Self::SpaceNeeded { .. } => "RDT-IMG-049",
         })
     }
 
@@ -414,6 +470,17 @@ impl UserError for ImageError {
             Self::TooManyEntries { .. }
             | Self::UnpackedTooLarge { .. }
             | Self::ExpansionRatio { .. } => "raise the unpack limit if this image is meant",
+            Self::SignatureMissing { .. } => "sign it with: cosign sign --key …",
+            Self::SpaceNeeded {
+                needed_mib,
+                free_mib,
+                ..
+            } => {
+                return Some(format!(
+                    "give the guest {} MiB more memory",
+                    needed_mib.saturating_sub(*free_mib)
+                ));
+            }
             Self::KeyLength { .. } => "make one with: head -c 32 /dev/urandom > key.bin",
             Self::Layer { source, .. } => return source.hint(),
             Self::Key(error) => return error.hint(),

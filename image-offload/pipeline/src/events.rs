@@ -17,6 +17,11 @@ pub enum PullEvent {
         /// Sum of the layers' blobs.
         blob_bytes: u64,
     },
+    /// The signature policy accepts the image.
+    PolicyChecked {
+        /// Requirements that a signature met; 0 when the policy asks for none.
+        signed: usize,
+    },
     /// An attempt failed and will be repeated.
     Retrying {
         /// What is fetched.

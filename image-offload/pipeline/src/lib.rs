@@ -22,6 +22,7 @@ mod options;
 mod reference;
 mod registry;
 mod resolve;
+mod signature;
 mod staging;
 mod store;
 mod unpack;
@@ -36,7 +37,8 @@ pub use image::{
 pub use keys::{KeySource, KeySourceError, StaticKeys};
 pub use options::{
     AbsoluteNames, Devices, Platform, PullOptions, RegistryCredential, RegistryOptions,
-    RetryOptions, TrustRoots, UnpackOptions,
+    RetryOptions, Tags, TrustRoots, UnpackOptions,
 };
 pub use reference::ImageReference;
+pub use signature::{ImageIdentity, SignaturePayload, SignaturePolicy};
 pub use store::{ImageStore, LayerDir, PulledImage};

@@ -6,6 +6,8 @@ use std::time::Duration;
 use redoubt_ocicrypt::PrivateKey;
 use zeroize::Zeroizing;
 
+use crate::signature::SignaturePolicy;
+
 /// Everything that may be set for one pull.
 #[derive(Debug, Default)]
 pub struct PullOptions {
@@ -21,6 +23,21 @@ pub struct PullOptions {
     pub parallel_layers: usize,
     /// Private keys of JWE recipients, tried before any key broker.
     pub private_keys: Vec<PrivateKey>,
+    /// Who must have signed the image; without a policy nobody must.
+    pub signature_policy: Option<SignaturePolicy>,
+    /// Whether a reference may name an image by its tag alone.
+    pub tags: Tags,
+}
+
+/// What happens to a reference without a digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tags {
+    /// It is an error, unless the signature policy accepts the image only with
+    /// a signature.
+    #[default]
+    NeedSignature,
+    /// The tag is resolved once; the registry decides which image it is.
+    Resolve,
 }
 
 /// How registries are reached and trusted.

@@ -6,6 +6,7 @@ use oci_spec::distribution::Reference;
 
 use crate::digest::Digest;
 use crate::errors::ImageError;
+use crate::signature::ImageIdentity;
 
 /// `registry/name@sha256:…`, with or without a tag, which is not looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,63 @@ impl ImageReference {
     /// The pinned digest.
     pub const fn digest(&self) -> Digest {
         self.digest
+    }
+}
+
+/// A reference that may name an image by its tag alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AnyReference {
+    Pinned(ImageReference),
+    Tagged {
+        registry: String,
+        repository: String,
+        tag: String,
+    },
+}
+
+impl AnyReference {
+    /// Reads a reference; without tag and digest it means the tag `latest`.
+    pub(crate) fn parse(text: &str) -> Result<Self, ImageError> {
+        match ImageReference::parse(text) {
+            Ok(pinned) => Ok(Self::Pinned(pinned)),
+            Err(ImageError::ReferenceNotPinned { reference }) => {
+                let parsed: Reference =
+                    text.parse().map_err(|_| ImageError::ReferenceNotPinned {
+                        reference: reference.clone(),
+                    })?;
+                Ok(Self::Tagged {
+                    registry: parsed.resolve_registry().to_owned(),
+                    repository: parsed.repository().to_owned(),
+                    tag: parsed.tag().unwrap_or("latest").to_owned(),
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn registry(&self) -> &str {
+        match self {
+            Self::Pinned(pinned) => pinned.registry(),
+            Self::Tagged { registry, .. } => registry,
+        }
+    }
+
+    pub(crate) fn repository(&self) -> &str {
+        match self {
+            Self::Pinned(pinned) => pinned.repository(),
+            Self::Tagged { repository, .. } => repository,
+        }
+    }
+
+    pub(crate) fn identity(&self) -> ImageIdentity {
+        match self {
+            Self::Pinned(pinned) => ImageIdentity::of(pinned),
+            Self::Tagged {
+                registry,
+                repository,
+                tag,
+            } => ImageIdentity::tagged(registry, repository, tag),
+        }
     }
 }
 

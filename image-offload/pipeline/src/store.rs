@@ -16,10 +16,11 @@ use crate::interrupt::Interrupt;
 use crate::keys::{KeyCache, KeySource};
 use crate::layer::{FILES, Job, LayerContext, Prepared};
 use crate::mount;
-use crate::options::PullOptions;
-use crate::reference::ImageReference;
+use crate::options::{PullOptions, Tags};
+use crate::reference::AnyReference;
 use crate::registry::{Access, DocumentKind, Registry};
 use crate::resolve::resolve_manifest;
+use crate::signature::check;
 use crate::staging::Staging;
 
 /// Layers in work at the same time unless the options say otherwise.
@@ -96,7 +97,8 @@ impl ImageStore {
         })
     }
 
-    /// Pulls an image by digest: verifies, decrypts and unpacks all layers.
+    /// Pulls an image: verifies, decrypts and unpacks all layers. It is named
+    /// by digest, or by tag where the options allow that.
     ///
     /// On an error nothing of the image remains.
     pub async fn pull(
@@ -106,7 +108,15 @@ impl ImageStore {
         keys: &dyn KeySource,
         observer: &dyn PullObserver,
     ) -> Result<PulledImage, ImageError> {
-        let reference = ImageReference::parse(reference)?;
+        let text: String = reference.chars().take(300).collect();
+        let reference = AnyReference::parse(reference)?;
+        let policy = options.signature_policy.as_ref();
+        if matches!(reference, AnyReference::Tagged { .. })
+            && options.tags == Tags::NeedSignature
+            && !policy.is_some_and(|policy| policy.requires_signature(&reference.identity()))
+        {
+            return Err(ImageError::ReferenceNotPinned { reference: text });
+        }
         let interrupt = Interrupt::after(options.retry.deadline);
         // A caller that drops this future stops the threads as well.
         let _stop = CancelOnDrop(interrupt.clone());
@@ -126,7 +136,7 @@ impl ImageStore {
             interrupt,
             observer,
         };
-        pull.run(reference.digest(), keys).await
+        pull.run(&reference, keys).await
     }
 
     /// Mounts the image's layers with a fresh writable layer on
@@ -193,10 +203,26 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    async fn run(&self, pinned: Digest, keys: &dyn KeySource) -> Result<PulledImage, ImageError> {
+    async fn run(
+        &self,
+        reference: &AnyReference,
+        keys: &dyn KeySource,
+    ) -> Result<PulledImage, ImageError> {
         let started = Instant::now();
+        let keys = KeyCache::new(keys);
+        let pinned = self.pinned(reference).await?;
         let (manifest_digest, manifest) =
             resolve_manifest(&self.registry, pinned, &self.options.platform).await?;
+        // Also for an image whose layers are all at hand: the policy may be new.
+        if let Some(policy) = &self.options.signature_policy {
+            let mut digests = vec![pinned, manifest_digest];
+            digests.dedup();
+            let image = reference.identity();
+            let checked = check(policy, &image, &digests, &self.registry, &keys).await?;
+            self.observer.event(PullEvent::PolicyChecked {
+                signed: checked.signed,
+            });
+        }
         self.observer.event(PullEvent::ManifestVerified {
             digest: manifest_digest,
             layers: manifest.layers.len(),
@@ -212,7 +238,6 @@ impl Pull<'_> {
             .fold(0, |sum: u64, job| sum.saturating_add(job.descriptor.size));
 
         let staging = Staging::create(&self.store.work_dir.join(STAGING))?;
-        let keys = KeyCache::new(keys);
         let context = LayerContext {
             registry: &self.registry,
             keys: &keys,
@@ -248,6 +273,22 @@ impl Pull<'_> {
             config_json,
             layers,
         })
+    }
+
+    /// The digest that everything else hangs on.
+    async fn pinned(&self, reference: &AnyReference) -> Result<Digest, ImageError> {
+        match reference {
+            AnyReference::Pinned(pinned) => Ok(pinned.digest()),
+            AnyReference::Tagged { tag, .. } => {
+                let manifest = self.registry.tagged_manifest(tag).await?;
+                let manifest = manifest.ok_or_else(|| ImageError::RegistryStatus {
+                    registry: self.registry.name().to_owned(),
+                    status: 404,
+                    what: format!("tag {tag}"),
+                })?;
+                Ok(Digest::of(&manifest))
+            }
+        }
     }
 
     async fn config(&self, manifest: &Manifest) -> Result<(ImageConfig, Vec<u8>), ImageError> {

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use crate::digest::Digest;
 use crate::errors::ImageError;
 use crate::events::{PullEvent, PullObserver};
-use crate::image::MANIFEST_TYPES;
+use crate::image::{MANIFEST_TYPES, MAX_MANIFEST_BYTES};
 use crate::interrupt::Interrupt;
 use crate::options::{RegistryOptions, RetryOptions};
 
@@ -51,6 +51,8 @@ pub(crate) enum Access {
 pub(crate) enum DocumentKind {
     Manifest,
     Config,
+    /// What a signature was made over.
+    Signature,
 }
 
 /// A request's answer, or the challenge that must be met first.
@@ -121,6 +123,7 @@ impl<'a> Registry<'a> {
         let (what, folder) = match kind {
             DocumentKind::Manifest => (format!("manifest {digest}"), "manifests"),
             DocumentKind::Config => (format!("configuration {digest}"), "blobs"),
+            DocumentKind::Signature => (format!("signed document {digest}"), "blobs"),
         };
         let url = self.url(&format!("{folder}/{digest}"))?;
         let mut attempt = 1;
@@ -145,6 +148,28 @@ impl<'a> Registry<'a> {
         Ok(bytes)
     }
 
+    /// Fetches the manifest under a tag; `None` when there is none. Nothing
+    /// vouches for it but what is signed in it.
+    pub(crate) async fn tagged_manifest(&self, tag: &str) -> Result<Option<Vec<u8>>, ImageError> {
+        let what = format!("tag {tag}");
+        let url = self.url(&format!("manifests/{tag}"))?;
+        let mut attempt = 1;
+        loop {
+            let kind = DocumentKind::Manifest;
+            match self
+                .try_document(kind, &what, url.clone(), MAX_MANIFEST_BYTES)
+                .await
+            {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(Failure::Final(ImageError::RegistryStatus { status: 404, .. })) => {
+                    return Ok(None);
+                }
+                Err(failure) => self.pause_or_fail(&what, attempt, failure).await?,
+            }
+            attempt += 1;
+        }
+    }
+
     async fn try_document(
         &self,
         kind: DocumentKind,
@@ -156,7 +181,7 @@ impl<'a> Registry<'a> {
             let request = self.request(Method::GET, url.clone());
             match kind {
                 DocumentKind::Manifest => request.header(ACCEPT, MANIFEST_TYPES.join(", ")),
-                DocumentKind::Config => request,
+                DocumentKind::Config | DocumentKind::Signature => request,
             }
         };
         let response = self.send_authorized(request).await?;

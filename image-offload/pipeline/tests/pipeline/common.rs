@@ -108,6 +108,10 @@ impl TestRegistry {
         self.with(|content| content.tags.get(tag).cloned())
     }
 
+    pub fn set_tag(&self, tag: &str, digest: &str) {
+        self.with(|content| content.tags.insert(tag.to_owned(), digest.to_owned()));
+    }
+
     pub fn without_ranges(&self) {
         self.with(|content| content.ranges = false);
     }
@@ -274,7 +278,8 @@ async fn put(content: &Mutex<Content>, request: Request, name: String) -> Respon
 fn get(content: &Mutex<Content>, name: &str, fault: Option<Fault>, seen: &Seen) -> Response {
     let (blob, ranges) = {
         let content = content.lock().unwrap();
-        (content.blobs.get(name).cloned(), content.ranges)
+        let digest = content.tags.get(name).map_or(name, String::as_str);
+        (content.blobs.get(digest).cloned(), content.ranges)
     };
     let Some(mut blob) = blob else {
         return StatusCode::NOT_FOUND.into_response();

@@ -12,3 +12,4 @@ mod host;
 mod hostile;
 mod mounting;
 mod pull;
+mod signing;
