@@ -315,10 +315,12 @@ pub enum ImageError {
         /// What is wrong; never what is in them.
         reason: &'static str,
     },
-    /// the image needs about {needed_mib} MiB but only {free_mib} MiB are free in {path}
+    /// the image takes at least {least_mib} MiB but only {free_mib} MiB are free in {path}
     SpaceNeeded {
-        /// What the manifest predicts, in MiB.
-        needed_mib: u64,
+        /// What it takes even if nothing in it can be compressed, in MiB.
+        least_mib: u64,
+        /// What an image of this size usually takes, in MiB.
+        likely_mib: u64,
         /// What the file system has, in MiB.
         free_mib: u64,
         /// The work directory.
@@ -472,13 +474,13 @@ impl UserError for ImageError {
             | Self::ExpansionRatio { .. } => "raise the unpack limit if this image is meant",
             Self::SignatureMissing { .. } => "sign it with: cosign sign --key …",
             Self::SpaceNeeded {
-                needed_mib,
+                likely_mib,
                 free_mib,
                 ..
             } => {
                 return Some(format!(
-                    "give the guest {} MiB more memory",
-                    needed_mib.saturating_sub(*free_mib)
+                    "give the guest about {} MiB more memory",
+                    likely_mib.saturating_sub(*free_mib)
                 ));
             }
             Self::KeyLength { .. } => "make one with: head -c 32 /dev/urandom > key.bin",

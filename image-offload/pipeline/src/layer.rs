@@ -7,10 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
-use redoubt_ocicrypt::{
-    Compression, LayerEncryption, LayerMediaType, OcicryptError, PrivateKey, PrivateOptions,
-    Recipient,
-};
+use redoubt_ocicrypt::{Compression, LayerEncryption, LayerMediaType, PrivateKey};
 
 use crate::digest::Digest;
 use crate::errors::ImageError;
@@ -18,6 +15,7 @@ use crate::events::{PullEvent, PullObserver};
 use crate::image::Descriptor;
 use crate::interrupt::Interrupt;
 use crate::keys::KeyCache;
+use crate::opening::open_key;
 use crate::options::UnpackOptions;
 use crate::registry::{LayerKeys, Registry, StagedBlob};
 use crate::staging::Staging;
@@ -116,7 +114,8 @@ impl LayerContext<'_> {
         let keys = if media_type.encrypted {
             progress.enter("while its key was fetched");
             let encryption = LayerEncryption::from_annotations(&descriptor.annotations)?;
-            let (private, kind) = self.open_key(&encryption).await?;
+            let (private, kind) =
+                open_key(&encryption, self.private_keys, self.keys, self.interrupt).await?;
             recipient = Some(kind);
             let public = encryption.public;
             Some(LayerKeys { public, private })
@@ -154,50 +153,6 @@ impl LayerContext<'_> {
         })
     }
 
-    /// Tries the recipients: first the keys at hand, then the key broker.
-    async fn open_key(
-        &self,
-        encryption: &LayerEncryption,
-    ) -> Result<(PrivateOptions, &'static str), ImageError> {
-        let mut reason = None;
-        for recipient in &encryption.recipients {
-            for key in self.private_keys {
-                match open_with(recipient, key) {
-                    None => {}
-                    Some(Ok(private)) => return Ok((private, recipient.kind())),
-                    Some(Err(error)) => reason = Some(ImageError::Decrypt(error)),
-                }
-            }
-        }
-        for recipient in &encryption.recipients {
-            match recipient {
-                Recipient::Provider(packet) => {
-                    let opened = match self.interrupt.run(self.keys.key(packet.kid())).await? {
-                        Ok(key) => packet.unwrap(&key).map_err(ImageError::from),
-                        Err(error) => Err(error),
-                    };
-                    match opened {
-                        Ok(private) => return Ok((private, recipient.kind())),
-                        Err(error) => reason = Some(error),
-                    }
-                }
-                Recipient::Unusable {
-                    reason: Some(error),
-                    ..
-                } => {
-                    reason.get_or_insert_with(|| ImageError::Decrypt(error.clone()));
-                }
-                _ => {}
-            }
-        }
-        let schemes = encryption.schemes();
-        Err(
-            reason.unwrap_or(ImageError::Decrypt(OcicryptError::NoUsableRecipient {
-                schemes,
-            })),
-        )
-    }
-
     async fn unpack(
         &self,
         job: &Job<'_>,
@@ -225,19 +180,6 @@ impl LayerContext<'_> {
             entries,
         });
         Ok(directory)
-    }
-}
-
-/// Opens a wrapped key with a private key; `None` when it is not for such keys.
-fn open_with(
-    recipient: &Recipient,
-    key: &PrivateKey,
-) -> Option<Result<PrivateOptions, OcicryptError>> {
-    match recipient {
-        Recipient::Jwe(message) => Some(message.open(key)),
-        #[cfg(feature = "host")]
-        Recipient::Pkcs7(message) => Some(key.open_pkcs7(message)),
-        _ => None,
     }
 }
 

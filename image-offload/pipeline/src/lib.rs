@@ -6,6 +6,7 @@
 //! part of a root file system when its `diff_id` matched as well. A pull that
 //! fails leaves nothing of the image behind.
 
+mod credentials;
 mod digest;
 mod errors;
 mod events;
@@ -18,11 +19,13 @@ mod interrupt;
 mod keys;
 mod layer;
 mod mount;
+mod opening;
 mod options;
 mod reference;
 mod registry;
 mod resolve;
 mod signature;
+mod sources;
 mod staging;
 mod store;
 mod unpack;
@@ -36,9 +39,9 @@ pub use image::{
 };
 pub use keys::{KeySource, KeySourceError, StaticKeys};
 pub use options::{
-    AbsoluteNames, Devices, Platform, PullOptions, RegistryCredential, RegistryOptions,
-    RetryOptions, Tags, TrustRoots, UnpackOptions,
+    AbsoluteNames, Devices, Platform, PullOptions, RegistryCredential, RegistryMirror,
+    RegistryOptions, RetryOptions, Tags, TrustRoots, UnpackOptions,
 };
-pub use reference::ImageReference;
+pub use reference::{AnyReference, ImageReference};
 pub use signature::{ImageIdentity, SignaturePayload, SignaturePolicy};
 pub use store::{ImageStore, LayerDir, PulledImage};

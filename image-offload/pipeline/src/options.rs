@@ -49,8 +49,22 @@ pub struct RegistryOptions {
     pub insecure: Vec<String>,
     /// User names and passwords.
     pub credentials: Vec<RegistryCredential>,
+    /// Other places that hold the same images, tried first.
+    pub mirrors: Vec<RegistryMirror>,
+    /// Registries, or repositories in them (`host[:port][/path]`), that
+    /// nothing is pulled from.
+    pub blocked: Vec<String>,
     /// Proxy for HTTPS registries, as a URL.
     pub https_proxy: Option<String>,
+}
+
+/// Another place for the images below a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryMirror {
+    /// `host[:port][/path]` of the names that it stands in for.
+    pub prefix: String,
+    /// `host[:port][/path]` that takes the prefix's place.
+    pub location: String,
 }
 
 /// Which certificate authorities are trusted for registries.
@@ -68,7 +82,7 @@ pub enum TrustRoots {
 /// A user name and a password for one registry.
 #[derive(Clone)]
 pub struct RegistryCredential {
-    /// `host` or `host:port`, as in the reference.
+    /// `host[:port][/path]`, as in the reference; the longest that fits is used.
     pub registry: String,
     /// The user's name.
     pub username: String,

@@ -70,18 +70,23 @@ impl ImageReference {
 
 /// A reference that may name an image by its tag alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AnyReference {
+pub enum AnyReference {
+    /// By digest.
     Pinned(ImageReference),
+    /// By tag: which image that is, the registry decides.
     Tagged {
+        /// Host and port of the registry.
         registry: String,
+        /// The repository in the registry.
         repository: String,
+        /// The tag.
         tag: String,
     },
 }
 
 impl AnyReference {
     /// Reads a reference; without tag and digest it means the tag `latest`.
-    pub(crate) fn parse(text: &str) -> Result<Self, ImageError> {
+    pub fn parse(text: &str) -> Result<Self, ImageError> {
         match ImageReference::parse(text) {
             Ok(pinned) => Ok(Self::Pinned(pinned)),
             Err(ImageError::ReferenceNotPinned { reference }) => {
@@ -99,21 +104,24 @@ impl AnyReference {
         }
     }
 
-    pub(crate) fn registry(&self) -> &str {
+    /// Host and port of the registry.
+    pub fn registry(&self) -> &str {
         match self {
             Self::Pinned(pinned) => pinned.registry(),
             Self::Tagged { registry, .. } => registry,
         }
     }
 
-    pub(crate) fn repository(&self) -> &str {
+    /// The repository in the registry.
+    pub fn repository(&self) -> &str {
         match self {
             Self::Pinned(pinned) => pinned.repository(),
             Self::Tagged { repository, .. } => repository,
         }
     }
 
-    pub(crate) fn identity(&self) -> ImageIdentity {
+    /// The name that signature policies know it by.
+    pub fn identity(&self) -> ImageIdentity {
         match self {
             Self::Pinned(pinned) => ImageIdentity::of(pinned),
             Self::Tagged {
@@ -121,6 +129,19 @@ impl AnyReference {
                 repository,
                 tag,
             } => ImageIdentity::tagged(registry, repository, tag),
+        }
+    }
+}
+
+impl fmt::Display for AnyReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pinned(pinned) => pinned.fmt(f),
+            Self::Tagged {
+                registry,
+                repository,
+                tag,
+            } => write!(f, "{registry}/{repository}:{tag}"),
         }
     }
 }

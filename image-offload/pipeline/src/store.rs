@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use futures::stream::{self, StreamExt};
-use rustix::fs::{FlockOperation, flock};
+use redoubt_ocicrypt::Compression;
+use rustix::fs::{FlockOperation, flock, statvfs};
 
 use crate::digest::Digest;
 use crate::errors::ImageError;
@@ -21,10 +22,13 @@ use crate::reference::AnyReference;
 use crate::registry::{Access, DocumentKind, Registry};
 use crate::resolve::resolve_manifest;
 use crate::signature::check;
+use crate::sources::sources;
 use crate::staging::Staging;
 
 /// Layers in work at the same time unless the options say otherwise.
 const PARALLEL_LAYERS: usize = 3;
+/// How many times its blob's size a compressed layer usually takes.
+const USUAL_RATIO: u64 = 3;
 const LAYERS: &str = "layers";
 const STAGING: &str = "staging";
 const LOCK: &str = "lock";
@@ -120,23 +124,36 @@ impl ImageStore {
         let interrupt = Interrupt::after(options.retry.deadline);
         // A caller that drops this future stops the threads as well.
         let _stop = CancelOnDrop(interrupt.clone());
-        let registry = Registry::new(
+        let sources = sources(
+            &options.registries,
             reference.registry(),
             reference.repository(),
-            Access::Pull,
-            &options.registries,
-            options.retry,
-            interrupt.clone(),
-            observer,
         )?;
-        let pull = Pull {
-            store: self,
-            options,
-            registry,
-            interrupt,
-            observer,
-        };
-        pull.run(&reference, keys).await
+        let mut failure = None;
+        for source in &sources {
+            let registry = Registry::new(
+                &source.registry,
+                &source.repository,
+                Access::Pull,
+                &options.registries,
+                options.retry,
+                interrupt.clone(),
+                observer,
+            )?;
+            let pull = Pull {
+                store: self,
+                options,
+                registry,
+                interrupt: interrupt.clone(),
+                observer,
+            };
+            match pull.resolve(&reference).await {
+                Ok(resolved) => return pull.run(&reference, resolved, keys).await,
+                // The next place holds the same image, or none.
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or(ImageError::Task))
     }
 
     /// Mounts the image's layers with a fresh writable layer on
@@ -193,6 +210,40 @@ impl Drop for CancelOnDrop {
     }
 }
 
+/// Refuses an image that is certain not to fit: unpacked, a layer takes at
+/// least what its blob does.
+fn predict_space(work_dir: &Path, jobs: &[Job<'_>]) -> Result<(), ImageError> {
+    let found = statvfs(work_dir)
+        .map_err(|error| ImageError::io("look up the space of", work_dir, error.into()))?;
+    // A file system in memory may have no limit of its own.
+    if found.f_blocks == 0 {
+        return Ok(());
+    }
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let sum = |of: &dyn Fn(&Job<'_>) -> u64| {
+        jobs.iter()
+            .fold(0_u64, |sum, job| sum.saturating_add(of(job)))
+    };
+    let least = sum(&|job| job.descriptor.size);
+    if least <= free {
+        return Ok(());
+    }
+    let likely = sum(&|job| {
+        let is_bare = job
+            .descriptor
+            .layer_type()
+            .is_ok_and(|layer| layer.compression == Compression::None);
+        let factor = if is_bare { 1 } else { USUAL_RATIO };
+        job.descriptor.size.saturating_mul(factor)
+    });
+    Err(ImageError::SpaceNeeded {
+        least_mib: least.div_ceil(1 << 20),
+        likely_mib: likely.div_ceil(1 << 20),
+        free_mib: free >> 20,
+        path: work_dir.to_owned(),
+    })
+}
+
 /// One pull under way.
 struct Pull<'a> {
     store: &'a ImageStore,
@@ -202,17 +253,27 @@ struct Pull<'a> {
     observer: &'a dyn PullObserver,
 }
 
+/// What a reference stands for.
+struct Resolved {
+    pinned: Digest,
+    manifest_digest: Digest,
+    manifest: Manifest,
+}
+
 impl Pull<'_> {
     async fn run(
         &self,
         reference: &AnyReference,
+        resolved: Resolved,
         keys: &dyn KeySource,
     ) -> Result<PulledImage, ImageError> {
         let started = Instant::now();
         let keys = KeyCache::new(keys);
-        let pinned = self.pinned(reference).await?;
-        let (manifest_digest, manifest) =
-            resolve_manifest(&self.registry, pinned, &self.options.platform).await?;
+        let Resolved {
+            pinned,
+            manifest_digest,
+            manifest,
+        } = resolved;
         // Also for an image whose layers are all at hand: the policy may be new.
         if let Some(policy) = &self.options.signature_policy {
             let mut digests = vec![pinned, manifest_digest];
@@ -237,6 +298,7 @@ impl Pull<'_> {
             .iter()
             .fold(0, |sum: u64, job| sum.saturating_add(job.descriptor.size));
 
+        predict_space(&self.store.work_dir, &jobs)?;
         let staging = Staging::create(&self.store.work_dir.join(STAGING))?;
         let context = LayerContext {
             registry: &self.registry,
@@ -275,19 +337,23 @@ impl Pull<'_> {
         })
     }
 
+    /// From the name to the manifest for this platform.
+    async fn resolve(&self, reference: &AnyReference) -> Result<Resolved, ImageError> {
+        let pinned = self.pinned(reference).await?;
+        let (manifest_digest, manifest) =
+            resolve_manifest(&self.registry, pinned, &self.options.platform).await?;
+        Ok(Resolved {
+            pinned,
+            manifest_digest,
+            manifest,
+        })
+    }
+
     /// The digest that everything else hangs on.
     async fn pinned(&self, reference: &AnyReference) -> Result<Digest, ImageError> {
         match reference {
             AnyReference::Pinned(pinned) => Ok(pinned.digest()),
-            AnyReference::Tagged { tag, .. } => {
-                let manifest = self.registry.tagged_manifest(tag).await?;
-                let manifest = manifest.ok_or_else(|| ImageError::RegistryStatus {
-                    registry: self.registry.name().to_owned(),
-                    status: 404,
-                    what: format!("tag {tag}"),
-                })?;
-                Ok(Digest::of(&manifest))
-            }
+            AnyReference::Tagged { tag, .. } => self.registry.resolve_tag(tag).await,
         }
     }
 

@@ -14,9 +14,9 @@ use crate::errors::ImageError;
 use crate::image::{Descriptor, MAX_CONFIG_BYTES};
 use crate::options::Platform;
 
-use super::layout::{LayoutImage, OciLayout};
+use super::layout::OciLayout;
 use super::location::ImageLocation;
-use super::push::{PushTarget, push_layout};
+use super::places::{Destination, Extent, RegistryAccess, Source};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -24,9 +24,9 @@ const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// What to encrypt, for whom, and where to put it.
 #[derive(Debug)]
 pub struct EncryptRequest {
-    /// The image to encrypt: an OCI layout.
+    /// The image to encrypt.
     pub source: ImageLocation,
-    /// Where the encrypted image goes: an OCI layout or a registry.
+    /// Where the encrypted image goes.
     pub destination: ImageLocation,
     /// Ids and bytes of broker keys, for one provider packet each.
     pub broker_keys: Vec<BrokerKey>,
@@ -38,8 +38,8 @@ pub struct EncryptRequest {
     pub certificates: Vec<RecipientCertificate>,
     /// Which image of an index to take.
     pub platform: Platform,
-    /// How the registry is reached.
-    pub target: PushTarget,
+    /// How registries are reached.
+    pub access: RegistryAccess,
 }
 
 /// A 32-byte key and the id under which the key broker has it.
@@ -72,13 +72,6 @@ pub struct EncryptedImage {
 /// Encrypts all layers of an image, each with a key of its own, and writes or
 /// pushes the result.
 pub async fn encrypt_image(request: &EncryptRequest) -> Result<EncryptedImage, ImageError> {
-    let ImageLocation::Layout { path, tag } = &request.source else {
-        let text = request.source.to_string();
-        return Err(ImageError::Location {
-            text,
-            reason: "the source must be oci:DIR",
-        });
-    };
     if let Some(BrokerKey { kid, key }) = request
         .broker_keys
         .iter()
@@ -89,67 +82,41 @@ pub async fn encrypt_image(request: &EncryptRequest) -> Result<EncryptedImage, I
             length: key.len(),
         });
     }
-    let source = OciLayout::open(path)?;
-    let image = source.find(tag.as_deref(), &request.platform)?;
-    match &request.destination {
-        ImageLocation::Layout { path, tag } => {
-            let destination = OciLayout::create(path)?;
-            encrypt_layout(&source, &image, &destination, tag.as_deref(), request)
-        }
-        ImageLocation::Registry {
-            registry,
-            repository,
-            tag,
-        } => {
-            let scratch = tempfile::tempdir().map_err(|error| {
-                ImageError::io("create a directory in", std::env::temp_dir(), error)
-            })?;
-            let destination = OciLayout::create(scratch.path())?;
-            let made = encrypt_layout(&source, &image, &destination, None, request)?;
-            push_layout(
-                &destination,
-                made.manifest_digest,
-                registry,
-                repository,
-                tag.as_deref(),
-                &request.target,
-            )
-            .await?;
-            Ok(made)
-        }
-    }
-}
-
-fn encrypt_layout(
-    source: &OciLayout,
-    image: &LayoutImage,
-    destination: &OciLayout,
-    tag: Option<&str>,
-    request: &EncryptRequest,
-) -> Result<EncryptedImage, ImageError> {
-    let config = source.read_blob(image.manifest.config.digest, MAX_CONFIG_BYTES)?;
-    destination.write_blob(&config)?;
-    let mut json = image.json.clone();
+    let EncryptRequest {
+        source,
+        destination,
+        platform,
+        access,
+        ..
+    } = request;
+    let source = Source::open(source, platform, access, Extent::Everything).await?;
+    let destination = Destination::prepare(destination)?;
+    let config = source.image.manifest.config.digest;
+    let config = source.layout.read_blob(config, MAX_CONFIG_BYTES)?;
+    destination.layout.write_blob(&config)?;
+    let mut json = source.image.json.clone();
     json["mediaType"] = OCI_MANIFEST.into();
     json["config"]["mediaType"] = OCI_CONFIG.into();
+    let layers = &source.image.manifest.layers;
     let mut layer_bytes = 0;
-    for (index, layer) in image.manifest.layers.iter().enumerate() {
-        let encrypted = encrypt_layer(&source.blob_path(layer.digest), layer, destination, request)
-            .map_err(|source| ImageError::Layer {
-                index,
-                digest: layer.digest,
-                progress: "while it was encrypted".to_owned(),
-                source: Box::new(source),
+    for (index, layer) in layers.iter().enumerate() {
+        let path = source.layout.blob_path(layer.digest);
+        let encrypted =
+            encrypt_layer(&path, layer, &destination.layout, request).map_err(|source| {
+                ImageError::Layer {
+                    index,
+                    digest: layer.digest,
+                    progress: "while it was encrypted".to_owned(),
+                    source: Box::new(source),
+                }
             })?;
         layer_bytes += encrypted.bytes;
         encrypted.describe(&mut json["layers"][index]);
     }
     let manifest = json.to_string().into_bytes();
-    let manifest_digest = destination.write_blob(&manifest)?;
-    destination.add_manifest(manifest_digest, manifest.len() as u64, tag)?;
     Ok(EncryptedImage {
-        manifest_digest,
-        layers: image.manifest.layers.len(),
+        manifest_digest: destination.deliver(&manifest, access).await?,
+        layers: layers.len(),
         layer_bytes,
     })
 }
@@ -203,10 +170,12 @@ fn encrypt_layer(
         certificates: &request.certificates,
     };
     let annotations = annotations_for(&made.public, &made.private, &recipients)?;
+    let (digest, bytes) = (copied.digest, copied.bytes);
+    copied.keep(destination)?;
     Ok(EncryptedBlob {
         media_type: media_type.with_encryption(true),
-        digest: copied.digest,
-        bytes: copied.bytes,
+        digest,
+        bytes,
         annotations,
     })
 }

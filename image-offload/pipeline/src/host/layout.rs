@@ -54,6 +54,10 @@ impl OciLayout {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where a blob is or would be.
     pub fn blob_path(&self, digest: Digest) -> PathBuf {
         self.path.join("blobs/sha256").join(digest.hex())
@@ -90,7 +94,8 @@ impl OciLayout {
         Ok(digest)
     }
 
-    /// Adds a blob piece by piece; `transform` changes the bytes on their way.
+    /// Copies a blob piece by piece; `transform` changes the bytes on their
+    /// way. It is part of the layout when it is kept.
     pub(super) fn copy_blob(
         &self,
         source: &Path,
@@ -118,14 +123,11 @@ impl OciLayout {
                 .map_err(|error| ImageError::io("write", &self.path, error))?;
         }
         let bytes = after.bytes();
-        let (source_digest, digest) = (before.finish(), after.finish());
-        output
-            .persist(self.blob_path(digest))
-            .map_err(|error| ImageError::io("write", &self.path, error.error))?;
         Ok(CopiedBlob {
-            source_digest,
-            digest,
+            source_digest: before.finish(),
+            digest: after.finish(),
             bytes,
+            file: output,
         })
     }
 
@@ -136,15 +138,7 @@ impl OciLayout {
         for _ in 0..4 {
             let bytes = self.read_blob(descriptor, MAX_MANIFEST_BYTES)?;
             match ManifestDocument::parse(&bytes)? {
-                ManifestDocument::Image(manifest) => {
-                    let json = serde_json::from_slice(&bytes)
-                        .map_err(|_| self.invalid("the manifest is not JSON"))?;
-                    return Ok(LayoutImage {
-                        digest: descriptor,
-                        manifest,
-                        json,
-                    });
-                }
+                ManifestDocument::Image(_) => return self.read_image(descriptor),
                 ManifestDocument::Index(index) => {
                     let found = index
                         .select(platform)
@@ -159,6 +153,21 @@ impl OciLayout {
         Err(ImageError::IndexLoop {
             digest: descriptor,
             limit: 4,
+        })
+    }
+
+    /// Reads the image with this manifest.
+    pub(super) fn read_image(&self, digest: Digest) -> Result<LayoutImage, ImageError> {
+        let bytes = self.read_blob(digest, MAX_MANIFEST_BYTES)?;
+        let ManifestDocument::Image(manifest) = ManifestDocument::parse(&bytes)? else {
+            return Err(self.invalid("the manifest is an index"));
+        };
+        let json =
+            serde_json::from_slice(&bytes).map_err(|_| self.invalid("the manifest is not JSON"))?;
+        Ok(LayoutImage {
+            digest,
+            manifest,
+            json,
         })
     }
 
@@ -227,9 +236,19 @@ pub(super) struct CopiedBlob {
     pub(super) source_digest: Digest,
     pub(super) digest: Digest,
     pub(super) bytes: u64,
+    file: tempfile::NamedTempFile,
 }
 
 impl CopiedBlob {
+    /// Makes the copy a blob of the layout that it was made in.
+    pub(super) fn keep(self, layout: &OciLayout) -> Result<(), ImageError> {
+        let path = layout.blob_path(self.digest);
+        self.file
+            .persist(&path)
+            .map_err(|error| ImageError::io("write", path, error.error))?;
+        Ok(())
+    }
+
     /// Checks that the source was what its descriptor promised.
     pub(super) fn check(&self, descriptor: &Descriptor) -> Result<(), ImageError> {
         if self.source_digest == descriptor.digest {

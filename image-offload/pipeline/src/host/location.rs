@@ -4,9 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use oci_spec::distribution::Reference;
-
 use crate::errors::ImageError;
+use crate::reference::AnyReference;
 
 /// Where an image is or goes, as other tools spell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,15 +17,25 @@ pub enum ImageLocation {
         /// The image in it, when it has several.
         tag: Option<String>,
     },
-    /// `docker://HOST[:PORT]/NAME[:TAG]`: a registry.
-    Registry {
-        /// Host and port.
-        registry: String,
-        /// The repository.
-        repository: String,
-        /// The tag; none when only the digest shall name the image.
+    /// `oci-archive:FILE[:TAG]`: such a directory as a tar file.
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// The image in it, when it has several.
         tag: Option<String>,
     },
+    /// `docker://HOST[:PORT]/NAME[:TAG][@DIGEST]`: a registry.
+    Registry(AnyReference),
+}
+
+/// `PATH[:TAG]`.
+fn path_and_tag(text: &str) -> Option<(PathBuf, Option<String>)> {
+    let (path, tag) = match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag.to_owned())),
+        _ => (text, None),
+    };
+    let is_valid = !path.is_empty() && tag.as_deref() != Some("");
+    is_valid.then(|| (path.into(), tag))
 }
 
 impl FromStr for ImageLocation {
@@ -38,52 +47,45 @@ impl FromStr for ImageLocation {
             reason,
         };
         if let Some(rest) = text.strip_prefix("oci:") {
-            let (path, tag) = match rest.rsplit_once(':') {
-                Some((path, tag)) if !tag.contains('/') => (path, Some(tag.to_owned())),
-                _ => (rest, None),
-            };
-            if path.is_empty() || tag.as_deref() == Some("") {
-                return Err(invalid("write oci:DIR or oci:DIR:TAG"));
-            }
-            return Ok(Self::Layout {
-                path: path.into(),
-                tag,
-            });
+            let (path, tag) =
+                path_and_tag(rest).ok_or_else(|| invalid("write oci:DIR or oci:DIR:TAG"))?;
+            return Ok(Self::Layout { path, tag });
+        }
+        if let Some(rest) = text.strip_prefix("oci-archive:") {
+            let (path, tag) = path_and_tag(rest)
+                .ok_or_else(|| invalid("write oci-archive:FILE or oci-archive:FILE:TAG"))?;
+            return Ok(Self::Archive { path, tag });
         }
         if let Some(rest) = text.strip_prefix("docker://") {
-            let reference: Reference = rest
-                .parse()
-                .map_err(|_| invalid("write docker://HOST:PORT/NAME:TAG"))?;
-            if reference.digest().is_some() {
-                return Err(invalid("a place to push to has no digest"));
-            }
-            return Ok(Self::Registry {
-                registry: reference.resolve_registry().to_owned(),
-                repository: reference.repository().to_owned(),
-                tag: reference.tag().map(str::to_owned),
-            });
+            return AnyReference::parse(rest)
+                .map(Self::Registry)
+                .map_err(|_| invalid("write docker://HOST:PORT/NAME:TAG"));
         }
-        Err(invalid("it must begin with oci: or docker://"))
+        Err(invalid(
+            "it must begin with oci:, oci-archive: or docker://",
+        ))
     }
 }
 
 impl fmt::Display for ImageLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tag = match self {
-            Self::Layout { path, tag } => {
-                write!(f, "oci:{}", path.display())?;
-                tag
-            }
-            Self::Registry {
-                registry,
-                repository,
-                tag,
-            } => {
-                write!(f, "docker://{registry}/{repository}")?;
-                tag
-            }
+        let (scheme, path, tag) = match self {
+            Self::Layout { path, tag } => ("oci", path, tag),
+            Self::Archive { path, tag } => ("oci-archive", path, tag),
+            Self::Registry(reference) => return write!(f, "docker://{reference}"),
         };
+        write!(f, "{scheme}:{}", path.display())?;
         tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))
+    }
+}
+
+impl ImageLocation {
+    /// Host and port of the registry, if it is one.
+    pub fn registry(&self) -> Option<&str> {
+        match self {
+            Self::Registry(reference) => Some(reference.registry()),
+            Self::Layout { .. } | Self::Archive { .. } => None,
+        }
     }
 }
 
@@ -97,6 +99,7 @@ mod tests {
             ("oci:dir", "oci:dir"),
             ("oci:/a/b:v1", "oci:/a/b:v1"),
             ("oci:/a:b/c", "oci:/a:b/c"),
+            ("oci-archive:a.tar:v1", "oci-archive:a.tar:v1"),
             (
                 "docker://10.0.0.1:5000/app:v1",
                 "docker://10.0.0.1:5000/app:v1",
@@ -117,6 +120,7 @@ mod tests {
             "",
             "oci:",
             "oci:dir:",
+            "oci-archive:",
             "dir",
             "docker://",
             "docker-archive:x",

@@ -9,21 +9,12 @@ use crate::errors::ImageError;
 use crate::events::NoObserver;
 use crate::image::{Descriptor, MAX_MANIFEST_BYTES, ManifestDocument};
 use crate::interrupt::Interrupt;
-use crate::options::{RegistryOptions, RetryOptions};
 use crate::registry::{Access, Failure, Registry};
 
 use super::layout::OciLayout;
+use super::places::RegistryAccess;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// How a registry is reached for a push.
-#[derive(Clone, Debug, Default)]
-pub struct PushTarget {
-    /// Trust, credentials, plain HTTP.
-    pub registries: RegistryOptions,
-    /// Times and attempts.
-    pub retry: RetryOptions,
-}
 
 /// Pushes one image with its configuration and layers. Without a tag the
 /// image can be pulled by its digest only.
@@ -33,15 +24,15 @@ pub async fn push_layout(
     registry: &str,
     repository: &str,
     tag: Option<&str>,
-    target: &PushTarget,
+    access: &RegistryAccess,
 ) -> Result<(), ImageError> {
     let registry = Registry::new(
         registry,
         repository,
         Access::Push,
-        &target.registries,
-        target.retry,
-        Interrupt::after(target.retry.deadline),
+        &access.registries,
+        access.retry,
+        Interrupt::after(access.retry.deadline),
         &NoObserver,
     )?;
     let manifest_json = layout.read_blob(manifest_digest, MAX_MANIFEST_BYTES)?;

@@ -7,6 +7,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Proxy, RequestBuilder, Response, StatusCode, Url};
 use tokio::sync::Mutex;
 
+use crate::credentials;
 use crate::digest::Digest;
 use crate::errors::ImageError;
 use crate::events::{PullEvent, PullObserver};
@@ -170,6 +171,17 @@ impl<'a> Registry<'a> {
         }
     }
 
+    /// The digest that a tag stands for now.
+    pub(crate) async fn resolve_tag(&self, tag: &str) -> Result<Digest, ImageError> {
+        let manifest = self.tagged_manifest(tag).await?;
+        let manifest = manifest.ok_or_else(|| ImageError::RegistryStatus {
+            registry: self.host.clone(),
+            status: StatusCode::NOT_FOUND.as_u16(),
+            what: format!("tag {tag}"),
+        })?;
+        Ok(Digest::of(&manifest))
+    }
+
     async fn try_document(
         &self,
         kind: DocumentKind,
@@ -289,10 +301,7 @@ impl<'a> Registry<'a> {
             .iter()
             .find_map(|header| Challenge::parse(header.to_str().ok()?))
             .ok_or_else(|| self.challenge("no basic or bearer challenge"))?;
-        let credential = self.options.credentials.iter().find(|known| {
-            known.registry == self.host
-                || (known.registry == "docker.io" && self.host == "index.docker.io")
-        });
+        let credential = credentials::best(&self.options.credentials, &self.host, &self.repository);
         let obtained = match (challenge, credential) {
             (Challenge::Basic, Some(_)) if matches!(used, Authorization::Basic { .. }) => {
                 return Err(self.unauthorized().into());

@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
 use futures::stream::{self, StreamExt};
 use redoubt_image_offload::{
     Digest, ImageError, ImageStore, PullEvent, PullObserver, PullOptions, PulledImage,
@@ -57,6 +58,8 @@ pub struct Content {
     ranges: bool,
     /// Token that requests must carry, and where to get it.
     token: Option<String>,
+    /// Authorization that requests must carry.
+    basic: Option<String>,
     tags: HashMap<String, String>,
 }
 
@@ -118,6 +121,12 @@ impl TestRegistry {
 
     pub fn require_token(&self, token: &str) {
         self.with(|content| content.token = Some(token.to_owned()));
+    }
+
+    pub fn require_basic(&self, username: &str, password: &str) {
+        let pair =
+            base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
+        self.with(|content| content.basic = Some(format!("Basic {pair}")));
     }
 
     pub fn fault(&self, digest: impl AsRef<str>, fault: Fault) {
@@ -228,6 +237,15 @@ async fn answer(State(content): State<Arc<Mutex<Content>>>, request: Request) ->
         let fault = content.faults.get(&name).cloned();
         (name, fault, content.token.clone())
     };
+    let basic = content.lock().unwrap().basic.clone();
+    if basic.is_some() && seen.authorization != basic {
+        let challenge = "Basic realm=\"test\"".to_owned();
+        return (
+            StatusCode::UNAUTHORIZED,
+            [(header::WWW_AUTHENTICATE, challenge)],
+        )
+            .into_response();
+    }
     if path == "/token" {
         return axum::Json(json!({"token": token})).into_response();
     }

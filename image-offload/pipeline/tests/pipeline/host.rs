@@ -6,8 +6,8 @@ use std::process::Command;
 
 use redoubt_errors::UserError;
 use redoubt_image_offload::host::{
-    BrokerKey, EncryptRequest, EncryptedImage, ImageLocation, OciLayout, PushTarget, encrypt_image,
-    pull_to_directory,
+    BrokerKey, EncryptRequest, EncryptedImage, ImageLocation, OciLayout, RegistryAccess,
+    encrypt_image, pull_to_directory,
 };
 use redoubt_image_offload::{ImageError, NoObserver, Platform, StaticKeys};
 use redoubt_ocicrypt::{PacketVersion, PublicKey};
@@ -32,7 +32,7 @@ fn request(setup: &Setup, source: &Path, destination: &str) -> EncryptRequest {
         public_keys: vec![ec_key().public_key()],
         certificates: Vec::new(),
         platform: Platform::default(),
-        target: PushTarget {
+        access: RegistryAccess {
             registries: options.registries,
             retry: options.retry,
         },
@@ -91,7 +91,7 @@ async fn an_encrypted_and_pushed_image_opens_with_the_broker_key_or_the_private_
 async fn a_second_push_sends_no_blob_again() {
     let setup = Setup::new().await;
     let target = options(&setup.registry);
-    let target = PushTarget {
+    let target = RegistryAccess {
         registries: target.registries,
         retry: target.retry,
     };

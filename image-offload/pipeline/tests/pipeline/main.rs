@@ -8,8 +8,10 @@
 #![allow(unreachable_pub, reason = "nothing outside uses a test")]
 
 mod common;
+mod conversions;
 mod host;
 mod hostile;
 mod mounting;
+mod places;
 mod pull;
 mod signing;
