@@ -1,31 +1,30 @@
 //! What `redoubt explain` found, in words.
 
-use redoubt_digest_explain::{Match, Tried};
-use redoubt_evidence::GuestPolicy;
+pub(crate) mod report;
+
+use std::path::PathBuf;
+
+use redoubt_digest_explain::{KNOWN_PARAMETERS, Match, Tried};
 use redoubt_launch_digest::LaunchDigest;
 use serde::Serialize;
 
+pub(crate) use self::report::Reported;
 use crate::text::Text;
 
 /// What was found about two digests.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    /// What the digests are.
+    pub(crate) what: &'static str,
     pub(crate) computed: LaunchDigest,
     pub(crate) expected: LaunchDigest,
     pub(crate) actual: LaunchDigest,
-    pub(crate) expected_match: Option<Match>,
-    pub(crate) actual_match: Option<Match>,
-    pub(crate) tried: Tried,
+    /// For the expected and the actual digest.
+    pub(crate) matches: Vec<Option<Match>>,
+    pub(crate) digests_tried: u64,
+    /// What was tried, a line each.
+    pub(crate) tried: Vec<String>,
     pub(crate) reported: Option<Reported>,
-}
-
-/// What a report says beside the digest, and what the inputs let expect.
-#[derive(Debug)]
-pub(crate) struct Reported {
-    pub(crate) host_data: [u8; 32],
-    pub(crate) expected_host_data: Option<[u8; 32]>,
-    pub(crate) policy: GuestPolicy,
-    pub(crate) expected_policy: Option<u64>,
 }
 
 /// The same for programs.
@@ -39,18 +38,22 @@ pub(crate) struct AnswerJson {
     expected_differences: Option<Vec<String>>,
     /// The same for the actual digest.
     actual_differences: Option<Vec<String>>,
+    /// Whether the report names other initdata than the inputs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    host_data_differs: Option<bool>,
+    initdata_differs: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     debug_allowed: Option<bool>,
     digests_tried: u64,
 }
 
 impl Answer {
+    fn found(&self, index: usize) -> Option<&Match> {
+        self.matches.get(index)?.as_ref()
+    }
+
     pub(crate) fn to_json(&self) -> AnswerJson {
-        let words = |found: &Option<Match>| {
-            found
-                .as_ref()
+        let words = |index| {
+            self.found(index)
                 .map(|found| found.differences.iter().map(ToString::to_string).collect())
         };
         AnswerJson {
@@ -58,14 +61,11 @@ impl Answer {
             expected: self.expected,
             actual: self.actual,
             same: self.expected == self.actual,
-            expected_differences: words(&self.expected_match),
-            actual_differences: words(&self.actual_match),
-            host_data_differs: self.reported.as_ref().and_then(Reported::host_data_differs),
-            debug_allowed: self
-                .reported
-                .as_ref()
-                .map(|reported| reported.policy.debug_allowed()),
-            digests_tried: self.tried.digests,
+            expected_differences: words(0),
+            actual_differences: words(1),
+            initdata_differs: self.reported.as_ref().and_then(Reported::initdata_differs),
+            debug_allowed: self.reported.as_ref().map(|reported| reported.debug),
+            digests_tried: self.digests_tried,
         }
     }
 
@@ -74,22 +74,26 @@ impl Answer {
         text.line(format_args!("expected  {}", self.expected));
         text.line(format_args!("actual    {}", self.actual));
         text.line(format_args!("inputs    {}", self.computed));
-        text.heading("Launch digest");
+        text.heading(self.what);
         if self.expected == self.actual {
             text.line(format_args!("  The actual digest is the expected one."));
         }
-        let words = |found: &Option<Match>| match found {
+        let words = |index| match self.found(index) {
             Some(found) => found.to_string(),
             None => "matches nothing that was tried".to_owned(),
         };
-        let expected = words(&self.expected_match);
+        let expected = words(0);
         text.line(format_args!("  The expected digest {expected}."));
         if self.expected != self.actual {
-            let actual = words(&self.actual_match);
+            let actual = words(1);
             text.line(format_args!("  The actual digest {actual}."));
         }
-        if self.expected_match.is_none() || self.actual_match.is_none() {
-            tried(&self.tried, &mut text);
+        if self.matches.contains(&None) {
+            text.heading("Tried");
+            for line in &self.tried {
+                text.line(format_args!("  {line}"));
+            }
+            text.line(format_args!("  {} digests in all", self.digests_tried));
         }
         if let Some(reported) = &self.reported {
             reported.write(&mut text);
@@ -98,85 +102,70 @@ impl Answer {
     }
 }
 
-fn tried(tried: &Tried, text: &mut Text) {
-    text.heading("Tried");
-    text.line(format_args!("  1 to {} vCPUs", tried.max_vcpus));
+/// What a search around SEV-SNP's launch digest tried.
+pub(crate) fn tried_around_snp(tried: &Tried) -> Vec<String> {
     let cpus: Vec<_> = tried.cpus.iter().map(|cpu| cpu.name.as_str()).collect();
-    text.line(format_args!(
-        "  CPU models {}, and all others of the same signatures",
-        cpus.join(", ")
-    ));
     let features: Vec<_> = tried
         .guest_features
         .iter()
         .map(|features| format!("{features:#x}"))
         .collect();
-    text.line(format_args!("  guest features {}", features.join(", ")));
-    text.line(format_args!(
-        "  {} combinations of firmware, kernel, initrd and command line: each parameter removed; \
-         each of these added or in place of another: {}{}",
-        tried.combinations,
-        tried.parameters.join(" "),
-        if tried.cut_off {
-            "; more were possible"
-        } else {
-            ""
-        }
-    ));
-    let candidates = match tried.candidates.as_slice() {
-        [] => "none given (--candidate FILE)".to_owned(),
-        names => names.join(", "),
-    };
-    text.line(format_args!("  candidates: {candidates}"));
-    text.line(format_args!("  {} digests in all", tried.digests));
+    vec![
+        format!("1 to {} vCPUs", tried.max_vcpus),
+        format!(
+            "CPU models {}, and all others of the same signatures",
+            cpus.join(", ")
+        ),
+        format!("guest features {}", features.join(", ")),
+        format!(
+            "{} combinations of firmware, kernel, initrd and command line{}",
+            tried.combinations,
+            if tried.cut_off {
+                "; more were possible"
+            } else {
+                ""
+            }
+        ),
+        command_lines(tried.parameters.iter().map(String::as_str)),
+        candidates(&tried.candidates),
+    ]
 }
 
-impl Reported {
-    fn host_data_differs(&self) -> Option<bool> {
-        self.expected_host_data
-            .map(|expected| expected != self.host_data)
-    }
-
-    fn write(&self, text: &mut Text) {
-        text.heading("HOST_DATA");
-        text.line(format_args!("  reported  {}", hex::encode(self.host_data)));
-        match self.expected_host_data {
-            None => text.line(format_args!("  Not compared: give --initdata.")),
-            Some(expected) if expected == self.host_data => {
-                text.line(format_args!("  It is that of the inputs."));
-            }
-            Some(expected) => {
-                text.line(format_args!("  inputs    {}", hex::encode(expected)));
-                text.line(format_args!(
-                    "  {}",
-                    different_host_data(expected, self.host_data)
-                ));
-            }
-        }
-        text.heading("Guest policy");
-        text.line(format_args!("  reported  {:#x}", self.policy.0));
-        if let Some(expected) = self
-            .expected_policy
-            .filter(|expected| *expected != self.policy.0)
-        {
-            text.line(format_args!("  inputs    {expected:#x}"));
-        }
-        if self.policy.debug_allowed() {
-            text.line(format_args!(
-                "  It lets the host read and change the guest's memory (debug bit)."
-            ));
-        }
-    }
+/// What a search around MRTD tried.
+pub(crate) fn tried_around_mrtd(files: &[PathBuf]) -> Vec<String> {
+    vec![
+        "pages measured one by one (QEMU 9 and later) and section by section (QEMU 8)".to_owned(),
+        candidates(&names(files)),
+    ]
 }
 
-fn different_host_data(expected: [u8; 32], reported: [u8; 32]) -> &'static str {
-    const NONE: [u8; 32] = [0; 32];
-    match (expected, reported) {
-        (_, NONE) => {
-            "The guest was launched without initdata: see that containerd passes the annotation \
-             (pod_annotations)."
-        }
-        (NONE, _) => "The guest was launched with initdata, the inputs have none.",
-        _ => "The guest was launched with other initdata.",
+/// What a search around RTMR2 tried.
+pub(crate) fn tried_around_rtmr2(files: &[PathBuf], parameters: &[String]) -> Vec<String> {
+    let parameters = parameters.iter().map(String::as_str);
+    vec![
+        command_lines(parameters.chain(KNOWN_PARAMETERS.iter().copied())),
+        "no initrd".to_owned(),
+        candidates(&names(files)),
+    ]
+}
+
+fn names(files: &[PathBuf]) -> Vec<String> {
+    files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect()
+}
+
+fn command_lines<'a>(parameters: impl Iterator<Item = &'a str>) -> String {
+    format!(
+        "each parameter of the command line removed; each of these added or in place of another: {}",
+        parameters.collect::<Vec<_>>().join(" ")
+    )
+}
+
+fn candidates(names: &[String]) -> String {
+    match names {
+        [] => "candidates: none given (--candidate FILE)".to_owned(),
+        names => format!("candidates: {}", names.join(", ")),
     }
 }

@@ -118,6 +118,18 @@ pub(crate) enum CliError {
         /// The workloads of the manifest.
         found: String,
     },
+    /// this register is explained from the parts of a launch: {option} is missing
+    ExplainNeeds {
+        /// The option.
+        option: &'static str,
+    },
+    /// file {path:?} is no evidence of {expected}
+    OtherTee {
+        /// Path of the file.
+        path: PathBuf,
+        /// The TEE that was expected.
+        expected: &'static str,
+    },
     /// the manifest has several workloads
     SeveralWorkloads,
     /// cannot start the runtime
@@ -170,6 +182,8 @@ impl UserError for CliError {
             Self::NotInitdata { .. } => "RDT-CLI-008",
             Self::EntryTwice { .. } => "RDT-CLI-009",
             Self::Runtime(_) => "RDT-CLI-010",
+            Self::ExplainNeeds { .. } => "RDT-CLI-022",
+            Self::OtherTee { .. } => "RDT-CLI-023",
             Self::SeveralWorkloads => "RDT-CLI-021",
             Self::NoSuchWorkload { .. } => "RDT-CLI-020",
             Self::Firmware { cause, .. } => return cause.code(),
@@ -189,6 +203,9 @@ impl UserError for CliError {
                 Some("set confidential_guest = true in [hypervisor.qemu]".to_owned())
             }
             Self::SeveralWorkloads => Some("choose one with --workload".to_owned()),
+            Self::ExplainNeeds { .. } => {
+                Some("give --firmware, and for RTMR2 --kernel, --initrd and --append".to_owned())
+            }
             _ => None,
         }
     }

@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use redoubt_launch_digest::DigestError;
-use sha2::{Digest, Sha256};
+use sha2::digest::Output;
+use sha2::{Digest, Sha256, Sha384};
 
 use crate::failure::CliError;
 
@@ -66,13 +67,25 @@ pub(crate) fn sha256_checked(
     path: &Path,
     check: impl Fn(&[u8]) -> Result<(), DigestError>,
 ) -> Result<[u8; 32], CliError> {
+    hash::<Sha256>(path, check).map(Into::into)
+}
+
+/// SHA-384 of an initrd, read piece by piece.
+pub(crate) fn sha384(path: &Path) -> Result<[u8; 48], CliError> {
+    hash::<Sha384>(path, |_| Ok(())).map(Into::into)
+}
+
+fn hash<D: Digest>(
+    path: &Path,
+    check: impl Fn(&[u8]) -> Result<(), DigestError>,
+) -> Result<Output<D>, CliError> {
     let unreadable = |cause| CliError::Read {
         path: path.to_owned(),
         cause,
     };
     let limit = MAX_BOOT_FILE_MIB << 20;
     let file = File::open(path).map_err(unreadable)?;
-    let mut hash = Sha256::new();
+    let mut hash = D::new();
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     let mut len = 0;
     loop {
@@ -86,7 +99,7 @@ pub(crate) fn sha256_checked(
             })?;
         }
         if filled == 0 {
-            return Ok(hash.finalize().into());
+            return Ok(hash.finalize());
         }
         hash.update(&piece);
         len += filled;

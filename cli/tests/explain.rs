@@ -201,7 +201,8 @@ fn what_nothing_explains_lists_what_was_tried() {
       1 to 64 vCPUs
       CPU models EPYC-v4, EPYC-Rome, EPYC-Milan, EPYC-Genoa, EPYC-Turin, and all others of the same signatures
       guest features 0x1, 0x21, 0x5, 0x25, 0x201, 0x221
-      827 combinations of firmware, kernel, initrd and command line: each parameter removed; each of these added or in place of another: agent.debug_console agent.debug_console_vport=1026 agent.log=debug agent.log=info agent.log=trace agent.log=warn agent.log=error agent.log_vport=1025 quiet debug systemd.show_status=false console=hvc0 console=ttyS0 earlyprintk=ttyS0 redoubt.attester=snp redoubt.attester=simulated-snp redoubt.attester=none
+      827 combinations of firmware, kernel, initrd and command line
+      each parameter of the command line removed; each of these added or in place of another: agent.debug_console agent.debug_console_vport=1026 agent.log=debug agent.log=info agent.log=trace agent.log=warn agent.log=error agent.log_vport=1025 quiet debug systemd.show_status=false console=hvc0 console=ttyS0 earlyprintk=ttyS0 redoubt.attester=snp redoubt.attester=simulated-snp redoubt.attester=none
       candidates: none given (--candidate FILE)
       440640 digests in all
 

@@ -2,17 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use redoubt_digest_explain::{Boot, Candidates, Explanation, Named, SnpInputs, explain_snp};
-use redoubt_evidence::{SnpEvidence, SnpReport};
+use clap::{Args, ValueEnum};
+use redoubt_digest_explain::{
+    Boot, Candidates, Explanation, Named, SnpInputs, TdxBoot, explain_mrtd, explain_rtmr2,
+    explain_snp,
+};
 use redoubt_firmware::Firmware;
 use redoubt_initdata::Initdata;
 use redoubt_launch_digest::{CpuSignature, DEFAULT_GUEST_FEATURES, LaunchDigest};
 use redoubt_launch_plan::LaunchPlan;
+use redoubt_tdx_measurement::QemuVersion;
 use sha2::{Digest, Sha256};
 
 use super::measure_pod::{PlannedPod, PodArgs};
-use crate::explanation::{Answer, Reported};
+use crate::explanation::{
+    Answer, Reported, report, tried_around_mrtd, tried_around_rtmr2, tried_around_snp,
+};
 use crate::failure::{CliError, Failure};
 use crate::files;
 use crate::printer::Printer;
@@ -27,7 +32,7 @@ pub(crate) struct Explain {
     /// Launch digest that the guest reported.
     #[arg(long, value_name = "HEX", required_unless_present = "report")]
     actual: Option<LaunchDigest>,
-    /// Attestation report of the guest, as bytes or as the key broker's evidence.
+    /// Attestation report or quote of the guest, as bytes or as the key broker's evidence.
     #[arg(long, value_name = "FILE", conflicts_with = "actual")]
     report: Option<PathBuf>,
     /// Another firmware, kernel or initrd that may have been launched; may be given several times.
@@ -36,10 +41,28 @@ pub(crate) struct Explain {
     /// Another kernel parameter that may have been added; may be given several times.
     #[arg(long, value_name = "TEXT")]
     parameter: Vec<String>,
+    /// What the digests are: SEV-SNP's launch digest, or a register of TDX.
+    #[arg(long, value_enum, default_value_t)]
+    register: Register,
+    /// Version of QEMU that is believed to launch TDX guests.
+    #[arg(long, value_name = "VERSION", default_value = "10.1")]
+    qemu: QemuVersion,
     #[command(flatten)]
     pod: PodArgs,
     #[command(flatten)]
     parts: PartsArgs,
+}
+
+/// What is explained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Register {
+    /// The launch digest (MEASUREMENT) of SEV-SNP.
+    #[default]
+    LaunchDigest,
+    /// MRTD of TDX: the firmware. Needs --firmware.
+    Mrtd,
+    /// RTMR2 of TDX: command line and initrd. Needs --firmware and --kernel.
+    Rtmr2,
 }
 
 /// The parts of a launch, instead of a pod and a configuration.
@@ -86,34 +109,33 @@ struct Believed {
 
 impl Explain {
     pub(super) fn run(self, printer: Printer) -> Result<(), Failure> {
-        let report = self
-            .report
-            .as_ref()
-            .map(|path| read_report(path))
-            .transpose()?;
+        let answer = match self.register {
+            Register::LaunchDigest => self.launch_digest(printer)?,
+            Register::Mrtd | Register::Rtmr2 => self.tdx_register()?,
+        };
+        printer.result(&answer.to_json(), || answer.to_text())
+    }
+
+    fn launch_digest(&self, printer: Printer) -> Result<Answer, Failure> {
+        let report = self.report.as_deref().map(report::snp).transpose()?;
         let actual = match (&report, self.actual) {
             (Some(report), _) => LaunchDigest(*report.launch_digest()),
-            (None, Some(actual)) => actual,
-            (None, None) => self.expected,
+            (None, actual) => actual.unwrap_or(self.expected),
         };
         let believed = self.believed(printer)?;
         let firmware = Firmware::parse(&believed.firmware)?;
         let inputs = SnpInputs {
             firmware: &firmware,
-            boot: believed.boot.clone(),
+            boot: believed.boot,
             vcpus: believed.vcpus,
-            cpu: believed.cpu.clone(),
+            cpu: believed.cpu,
             guest_features: believed.guest_features,
         };
         let files = CandidateFiles::read(&self.candidate)?;
         let candidates = Candidates {
-            firmwares: files
-                .firmwares
-                .iter()
-                .map(|(name, firmware)| named(name, firmware))
-                .collect(),
-            kernels: files.kernels,
-            initrds: files.initrds,
+            firmwares: files.firmwares(),
+            kernels: files.kernels.clone(),
+            initrds: files.initrds.clone(),
             parameters: self.parameter.clone(),
         };
         let Explanation {
@@ -121,30 +143,86 @@ impl Explain {
             matches,
             tried,
         } = explain_snp(&[self.expected, actual], &inputs, &candidates)?;
-        let answer = Answer {
+        Ok(Answer {
+            what: "Launch digest",
             computed,
             expected: self.expected,
             actual,
-            expected_match: matches.first().cloned().flatten(),
-            actual_match: matches.get(1).cloned().flatten(),
-            tried,
-            reported: report.map(|report| Reported {
-                host_data: *report.host_data(),
-                expected_host_data: believed.host_data,
-                policy: report.policy(),
-                expected_policy: believed.policy,
-            }),
+            matches,
+            digests_tried: tried.digests,
+            tried: tried_around_snp(&tried),
+            reported: report
+                .map(|report| Reported::snp(&report, believed.host_data, believed.policy)),
+        })
+    }
+
+    /// TDX guests are not launched by the shim, so that their parts are always given one by one.
+    fn tdx_register(&self) -> Result<Answer, Failure> {
+        let missing = |option| CliError::ExplainNeeds { option };
+        let path = self.parts.firmware.as_ref().ok_or(missing("--firmware"))?;
+        let quote = self.report.as_deref().map(report::tdx).transpose()?;
+        let reported = quote.as_ref().map(|quote| match self.register {
+            Register::Rtmr2 => quote.report().rtmrs[2],
+            _ => quote.report().mr_td,
+        });
+        let actual = reported
+            .map(LaunchDigest)
+            .or(self.actual)
+            .unwrap_or(self.expected);
+        let values = [self.expected.0, actual.0];
+        let (what, found, tried) = if self.register == Register::Rtmr2 {
+            let cmdline = self.parts.append.clone().unwrap_or_default();
+            self.parts.kernel.as_ref().ok_or(missing("--kernel"))?;
+            let initrd_sha384 = self
+                .parts
+                .initrd
+                .as_deref()
+                .map(files::sha384)
+                .transpose()?;
+            let initrds = named_sha384(&self.candidate)?;
+            let boot = TdxBoot {
+                cmdline,
+                initrd_sha384,
+            };
+            let found = explain_rtmr2(&values, &boot, &initrds, &self.parameter)?;
+            (
+                "RTMR2",
+                found,
+                tried_around_rtmr2(&self.candidate, &self.parameter),
+            )
+        } else {
+            let firmware = Firmware::parse(&files::read(path)?)?;
+            let files = CandidateFiles::read(&self.candidate)?;
+            let order = self.qemu.page_order();
+            let found = explain_mrtd(&values, &firmware, order, &files.firmwares())?;
+            ("MRTD", found, tried_around_mrtd(&self.candidate))
         };
-        printer.result(&answer.to_json(), || answer.to_text())
+        let initdata = self.initdata()?;
+        Ok(Answer {
+            what,
+            computed: LaunchDigest(found.computed),
+            expected: self.expected,
+            actual,
+            matches: found.matches,
+            digests_tried: found.values,
+            tried,
+            reported: quote
+                .map(|quote| Reported::tdx(&quote, initdata.as_ref().map(Initdata::mr_config_id))),
+        })
+    }
+
+    fn initdata(&self) -> Result<Option<Initdata>, Failure> {
+        match self.pod.initdata() {
+            Some(path) => Ok(Some(Initdata::parse_toml(&files::read(path)?)?)),
+            None => Ok(None),
+        }
     }
 
     fn believed(&self, printer: Printer) -> Result<Believed, Failure> {
         if let Some(firmware) = &self.parts.firmware {
-            let initdata = match &self.pod.initdata() {
-                Some(path) => Some(Initdata::parse_toml(&files::read(path)?)?.host_data()),
-                None => None,
-            };
-            return self.parts.believed(firmware, initdata);
+            let initdata = self.initdata()?;
+            let host_data = initdata.as_ref().map(Initdata::host_data);
+            return self.parts.believed(firmware, host_data);
         }
         let mut pods = self.pod.plans(printer)?;
         match (pods.pop(), pods.is_empty()) {
@@ -206,13 +284,9 @@ fn named<T>(name: &str, value: T) -> Named<T> {
     }
 }
 
-/// Reads a report as the CPU gives it, or the evidence that carries it to the key broker.
-fn read_report(path: &Path) -> Result<SnpReport, Failure> {
-    let bytes = files::read(path)?;
-    if bytes.trim_ascii_start().starts_with(b"{") {
-        return Ok(SnpEvidence::parse_kbs_json(&bytes)?.report);
-    }
-    Ok(SnpReport::parse(&bytes)?)
+fn named_sha384(paths: &[PathBuf]) -> Result<Vec<Named<[u8; 48]>>, Failure> {
+    let named = |path: &PathBuf| Ok(named(&path.display().to_string(), files::sha384(path)?));
+    paths.iter().map(named).collect()
 }
 
 /// Files that may have been launched, by what they can be.
@@ -224,6 +298,11 @@ struct CandidateFiles {
 }
 
 impl CandidateFiles {
+    fn firmwares(&self) -> Vec<Named<&Firmware>> {
+        let firmwares = self.firmwares.iter();
+        firmwares.map(|(name, image)| named(name, image)).collect()
+    }
+
     fn read(paths: &[PathBuf]) -> Result<Self, Failure> {
         let mut files = Self::default();
         for path in paths {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use redoubt_launch_digest::CpuSignature;
+use redoubt_tdx_measurement::PageOrder;
 
 /// One change of the inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum Difference {
     Trailing(&'static str),
     /// Another firmware.
     Firmware(String),
+    /// Another order of adding and measuring pages, by QEMU's generation.
+    PageOrder(PageOrder),
     /// Another kernel.
     Kernel(String),
     /// Another initrd.
@@ -71,6 +74,12 @@ impl fmt::Display for Difference {
             Self::EmptyCmdline => f.write_str("with an empty command line"),
             Self::Trailing(what) => write!(f, "with a {what} at the end of the command line"),
             Self::Firmware(name) => write!(f, "with firmware {name}"),
+            Self::PageOrder(PageOrder::ByPage) => {
+                f.write_str("with pages measured one by one (QEMU 9 and later)")
+            }
+            Self::PageOrder(PageOrder::BySection) => {
+                f.write_str("with pages measured section by section (QEMU 8)")
+            }
             Self::Kernel(name) => write!(f, "with kernel {name}"),
             Self::Initrd(name) => write!(f, "with initrd {name}"),
             Self::NoInitrd => f.write_str("without the initrd"),
