@@ -74,8 +74,10 @@ pub(crate) struct Jwk {
     pub(crate) y: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) d: Option<String>,
+    #[cfg(feature = "rsa")]
     #[serde(default, skip_serializing)]
     pub(crate) n: Option<String>,
+    #[cfg(feature = "rsa")]
     #[serde(default, skip_serializing)]
     pub(crate) e: Option<String>,
     #[serde(default, skip_serializing)]
