@@ -56,7 +56,7 @@ impl Failure {
         ExitCode::from(match area {
             "CFG" | "PLAN" => 3,
             "FW" | "DIG" | "IDB" | "TDX" | "INIT" | "GIMG" | "POD" => 4,
-            "EVD" | "VER" | "SIM" | "LOG" => 5,
+            "EVD" | "VER" | "SIM" | "LOG" | "COL" => 5,
             "KBP" | "KBC" | "KBS" => 6,
             "ENC" | "IMG" => 20,
             _ => 1,

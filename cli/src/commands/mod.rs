@@ -1,5 +1,6 @@
 //! The verbs, one module each.
 
+mod collateral;
 mod config;
 mod event_log;
 mod explain;
@@ -54,6 +55,9 @@ pub(crate) enum Command {
     /// Judge evidence of a guest, offline.
     #[command(subcommand)]
     Verify(verify::Verify),
+    /// Fetch, keep and pass on the collateral of verifications.
+    #[command(subcommand)]
+    Collateral(collateral::CollateralCommand),
     /// Read reports and quotes.
     #[command(subcommand)]
     Report(report::ReportCommand),
@@ -70,6 +74,7 @@ impl Command {
     pub(crate) fn run(self, printer: Printer) -> Result<ExitCode, Failure> {
         match self {
             Self::Verify(command) => return command.run(printer),
+            Self::Collateral(command) => command.run(printer),
             Self::Report(command) => command.run(printer),
             Self::Measure(command) => command.run(printer),
             Self::Plan(command) => command.run(printer),

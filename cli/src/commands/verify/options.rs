@@ -47,7 +47,7 @@ pub(super) fn time(text: &str) -> Result<OffsetDateTime, String> {
 }
 
 /// A processor line.
-pub(super) fn product(text: &str) -> Result<Product, String> {
+pub(crate) fn product(text: &str) -> Result<Product, String> {
     Product::ALL
         .into_iter()
         .find(|product| product.name().eq_ignore_ascii_case(text))
