@@ -24,7 +24,7 @@ const MAX_MEMORY_MIB: u32 = 2048;
 const MAX_INPUT_SECONDS: u32 = 12;
 
 /// Test data that makes good first inputs, beside `tests/fuzz/seeds`.
-const SEEDS: [(&str, &str); 12] = [
+const SEEDS: [(&str, &str); 13] = [
     ("agent_policy", "agent/policy/policies"),
     ("archive_entries", "tests/fuzz/seeds/archive_unpack"),
     ("evidence_json", "attestation/evidence/testdata"),
@@ -35,6 +35,7 @@ const SEEDS: [(&str, &str); 12] = [
     ("layer_keys", "image-offload/ocicrypt/testdata/keys"),
     ("layer_keys", "attestation/verifier/testdata"),
     ("snp_report", "attestation/evidence/testdata"),
+    ("tdx_firmware", "firmware/testdata"),
     ("trust_anchors", "attestation/verifier/testdata"),
     ("trust_anchors", "attestation/verifier/roots"),
 ];
