@@ -20,7 +20,12 @@ const MAX_SMALL_FILE_MIB: u64 = 32;
 
 /// Reads a file of moderate size.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
-    let limit = MAX_SMALL_FILE_MIB << 20;
+    read_up_to(path, MAX_SMALL_FILE_MIB)
+}
+
+/// Reads a file of at most this many MiB.
+pub(crate) fn read_up_to(path: &Path, limit_mib: u64) -> Result<Vec<u8>, CliError> {
+    let limit = limit_mib << 20;
     let unreadable = |cause| CliError::Read {
         path: path.to_owned(),
         cause,
@@ -32,7 +37,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     if bytes.len() as u64 > limit {
         return Err(CliError::TooLarge {
             path: path.to_owned(),
-            limit_mib: MAX_SMALL_FILE_MIB,
+            limit_mib,
         });
     }
     Ok(bytes)
@@ -79,30 +84,48 @@ fn hash<D: Digest>(
     path: &Path,
     check: impl Fn(&[u8]) -> Result<(), DigestError>,
 ) -> Result<Output<D>, CliError> {
+    let mut hash = D::new();
+    let mut checked = false;
+    pieces(path, |piece| {
+        if !checked {
+            check(piece).map_err(|cause| CliError::Digest {
+                path: path.to_owned(),
+                cause,
+            })?;
+            checked = true;
+        }
+        hash.update(piece);
+        Ok(())
+    })?;
+    Ok(hash.finalize())
+}
+
+/// Reads a kernel or initrd piece by piece and returns its length in bytes. An empty file has
+/// one empty piece.
+pub(crate) fn pieces(
+    path: &Path,
+    mut each: impl FnMut(&[u8]) -> Result<(), CliError>,
+) -> Result<u64, CliError> {
     let unreadable = |cause| CliError::Read {
         path: path.to_owned(),
         cause,
     };
     let limit = MAX_BOOT_FILE_MIB << 20;
     let file = File::open(path).map_err(unreadable)?;
-    let mut hash = D::new();
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     let mut len = 0;
     loop {
         piece.clear();
         let mut read = (&file).take(PIECE_BYTES as u64);
         let filled = read.read_to_end(&mut piece).map_err(unreadable)? as u64;
-        if len == 0 {
-            check(&piece).map_err(|cause| CliError::Digest {
-                path: path.to_owned(),
-                cause,
-            })?;
+        if filled == 0 && len > 0 {
+            return Ok(len);
         }
-        if filled == 0 {
-            return Ok(hash.finalize());
-        }
-        hash.update(&piece);
+        each(&piece)?;
         len += filled;
+        if filled == 0 {
+            return Ok(len);
+        }
         if len > limit {
             return Err(CliError::TooLarge {
                 path: path.to_owned(),

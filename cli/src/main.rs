@@ -9,6 +9,7 @@ mod commands;
 mod explanation;
 mod failure;
 mod files;
+mod in_file;
 mod printer;
 mod reference;
 mod runtime;

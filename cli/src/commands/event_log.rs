@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::files;
+use crate::in_file::NameFile;
 use crate::printer::Printer;
 use crate::text::Text;
 
@@ -56,7 +57,7 @@ impl EventLogCommand {
     pub(super) fn run(self, printer: Printer) -> Result<(), Failure> {
         let Self::Show(args) = self;
         let bytes = files::read(&args.file)?;
-        let log = EventLog::parse(&bytes)?;
+        let log = EventLog::parse(&bytes).in_file(&args.file)?;
         let replayed = log.replay();
         let report = Report::of(&log, replayed.as_ref());
         printer.result(&report, || report.text())?;

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::Failure;
 use crate::files;
+use crate::in_file::NameFile;
 use crate::printer::Printer;
 use crate::text::Text;
 
@@ -29,7 +30,7 @@ impl FirmwareCommand {
     pub(super) fn run(self, printer: Printer) -> Result<(), Failure> {
         let Self::Inspect { file } = self;
         let image = files::read(&file)?;
-        let firmware = Firmware::parse(&image)?;
+        let firmware = Firmware::parse(&image).in_file(&file)?;
         let report = Report::of(&firmware);
         printer.result(&report, || report.text())
     }

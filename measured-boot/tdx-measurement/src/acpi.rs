@@ -62,6 +62,25 @@ impl AcpiTables {
         Self::from_files(loader, rsdp, tables)
     }
 
+    /// Refuses tables that were made for another number of vCPUs.
+    pub fn check_vcpus(&self, vcpus: u32) -> Result<(), TdxError> {
+        match self.vcpus()? {
+            Some(found) if found != vcpus => Err(TdxError::AcpiVcpus { found, vcpus }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The vCPUs that the tables list; `None` if there is no list.
+    fn vcpus(&self) -> Result<Option<u32>, TdxError> {
+        let list = list(&self.tables)?;
+        let madt = list.iter().find(|table| table.signature == *b"APIC");
+        Ok(madt.and_then(|madt| {
+            let start = usize::try_from(madt.offset).ok()?;
+            let len = usize::try_from(madt.len).ok()?;
+            Some(processors(self.tables.get(start..start + len)?))
+        }))
+    }
+
     /// What the firmware measures.
     pub fn digests(&self) -> AcpiDigests {
         AcpiDigests {
@@ -100,6 +119,26 @@ fn list(tables: &[u8]) -> Result<Vec<Table>, TdxError> {
         offset = end;
     }
     Ok(found)
+}
+
+/// The processors that a multiple APIC description table lists as usable (ACPI 6.5, section 5.2.12).
+fn processors(madt: &[u8]) -> u32 {
+    const ENTRIES_AT: usize = 44;
+    const LOCAL_APIC: u8 = 0;
+    const LOCAL_X2APIC: u8 = 9;
+    const ENABLED: u32 = 1;
+    let mut at = ENTRIES_AT;
+    let mut processors = 0;
+    while let Some([kind, len]) = array(madt, at).filter(|[_, len]| *len >= 2) {
+        let flags = match kind {
+            LOCAL_APIC => u32_at(madt, at + 4),
+            LOCAL_X2APIC => u32_at(madt, at + 8),
+            _ => None,
+        };
+        processors += flags.map_or(0, |flags| flags & ENABLED);
+        at += usize::from(len);
+    }
+    processors
 }
 
 /// A table's name for people.

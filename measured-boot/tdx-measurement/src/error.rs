@@ -76,6 +76,13 @@ pub enum TdxError {
         /// The table's name.
         signature: String,
     },
+    /// ACPI tables list {found} vCPUs, not {vcpus}
+    AcpiVcpus {
+        /// The number in the tables.
+        found: u32,
+        /// The number asked for.
+        vcpus: u32,
+    },
     /// kernel is no PE image: {field} at offset {offset:#x} is wrong
     NoPeImage {
         /// Where the field stands.
@@ -143,6 +150,7 @@ impl UserError for TdxError {
             Self::InitrdSize { .. } => "RDT-TDX-014",
             Self::Cmdline { .. } => "RDT-TDX-015",
             Self::LogDigest { .. } => "RDT-TDX-016",
+            Self::AcpiVcpus { .. } => "RDT-TDX-017",
         })
     }
 
@@ -160,6 +168,7 @@ impl UserError for TdxError {
             Self::NoPeImage { .. } => {
                 "the firmware boots kernels with an EFI stub (CONFIG_EFI_STUB) only"
             }
+            Self::AcpiVcpus { .. } => "QEMU makes other tables for each number of vCPUs",
             Self::LogDigest { .. } => {
                 "take the log from a guest with this firmware and this much memory"
             }

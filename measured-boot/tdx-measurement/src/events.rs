@@ -215,7 +215,14 @@ fn configuration_volume(firmware: &Firmware) -> Result<&[u8], TdxError> {
 /// The five variables of secure boot, with the values that the image brings.
 fn secure_boot_variables(volume: &[u8], driver: SecureBootDriver) -> Vec<MeasuredEvent> {
     let event = |vendor: Guid, name: &str, value: &[u8]| {
-        let label = format!("UEFI variable {name}: {} bytes", value.len());
+        let value_text = match (name, value) {
+            ("SecureBoot", []) => "not set".to_owned(),
+            ("SecureBoot", [1]) => "on".to_owned(),
+            ("SecureBoot", _) => "off".to_owned(),
+            (_, []) => "empty".to_owned(),
+            (_, value) => format!("{} bytes", value.len()),
+        };
+        let label = format!("UEFI variable {name}: {value_text}");
         MeasuredEvent::of(Rtmr::Rtmr0, label, Variable::encode(vendor, name, value))
     };
     let stored = |vendor, name| variable(volume, vendor, name).unwrap_or_default();

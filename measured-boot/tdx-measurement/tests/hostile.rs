@@ -189,6 +189,18 @@ fn acpi_tables_that_lie_are_refused() {
     assert!(AcpiTables::from_files(vec![], vec![2], vec![3]).is_err());
 }
 
+#[test]
+fn tables_for_another_number_of_vcpus_are_refused() {
+    let tables = AcpiTables::from_tables(tables()).unwrap();
+    assert_eq!(tables.check_vcpus(4), Ok(()));
+    assert_eq!(
+        tables.check_vcpus(8),
+        Err(TdxError::AcpiVcpus { found: 4, vcpus: 8 })
+    );
+    let nothing_to_compare = AcpiTables::from_files(vec![1], vec![2], vec![0; 64]).unwrap();
+    assert_eq!(nothing_to_compare.check_vcpus(8), Ok(()));
+}
+
 fn section(kind: TdxSectionKind, gpa: u64, size: u64) -> TdxSection {
     TdxSection {
         kind,

@@ -10,6 +10,7 @@ mod sandbox;
 mod sev;
 mod shape;
 mod snp;
+mod tdx;
 
 use clap::Subcommand;
 
@@ -28,6 +29,8 @@ pub(crate) enum Measure {
     SevEs(sev::SevEsArgs),
     /// Measure an SEV launch from its parts.
     Sev(sev::SevArgs),
+    /// Measure a TDX launch from its parts.
+    Tdx(tdx::TdxArgs),
     /// Measure a sandbox as the shim will launch it.
     Sandbox(sandbox::MeasureSandbox),
     /// Measure the pods of a Kubernetes manifest as the shim will launch them.
@@ -40,6 +43,7 @@ impl Measure {
             Self::Snp(args) => args.run(printer),
             Self::SevEs(args) => args.run(printer),
             Self::Sev(args) => args.run(printer),
+            Self::Tdx(args) => args.run(printer),
             Self::Sandbox(args) => args.run(printer),
             Self::Pod(args) => args.run(printer),
         }
