@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use redoubt_kbs_protocol::ResourcePath;
 use redoubt_kbs_server::{
     AdminClaims, AdminRole, AdminSigner, EmbeddedStorage, Tenant, verify_audit_log,
@@ -224,11 +226,8 @@ fn check_audit(path: &Path, acknowledged: usize) {
 }
 
 fn stop(mut child: Child) {
-    let status = Command::new("kill")
-        .args(["-TERM", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(status.success());
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
     assert!(child.wait().unwrap().success());
 }
 

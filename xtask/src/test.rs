@@ -43,7 +43,14 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
             "--exclude",
             E2E,
             "--locked",
+            "--no-fail-fast",
         ]);
+        let busybox = paths.packages().join("busybox/usr/bin/busybox");
+        ensure!(
+            busybox.exists(),
+            "the package busybox-static holds no busybox"
+        );
+        nextest.env("REDOUBT_BUSYBOX", busybox);
         succeed(nextest.args(&options.filters), "unit tests")?;
         // The unit tests have built the command whose help the pages show.
         docs::check(printer, &paths)?;

@@ -1,5 +1,6 @@
 //! A place for one test's containers, and a check that nothing of them stays.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -75,15 +76,22 @@ fn shared() -> &'static Shared {
     })
 }
 
+/// That of `REDOUBT_BUSYBOX`, which `cargo xtask test` sets, or the machine's own.
+fn static_busybox() -> PathBuf {
+    env::var_os("REDOUBT_BUSYBOX")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from))
+        .find(|path| path.exists())
+        .expect("these tests need REDOUBT_BUSYBOX or the package busybox-static")
+}
+
 fn busybox_rootfs() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in ["bin", "dev", "proc", "sys", "run", "etc", "tmp", "root"] {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
-        .into_iter()
-        .find(|p| Path::new(p).exists());
-    let busybox = busybox.expect("these tests need the package busybox-static");
+    let busybox = &static_busybox();
     let bin = folder.path().join("bin");
     fs::copy(busybox, bin.join("busybox")).unwrap();
     let list = Command::new(busybox).arg("--list").output().unwrap().stdout;
