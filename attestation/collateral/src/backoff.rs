@@ -69,10 +69,7 @@ mod tests {
             after("Mon, 01 Jun 2026 12:00:30 GMT"),
             Some(Duration::from_secs(30))
         );
-        assert_eq!(
-            after("Mon, 01 Jun 2026 11:00:00 GMT"),
-            Some(Duration::ZERO)
-        );
+        assert_eq!(after("Mon, 01 Jun 2026 11:00:00 GMT"), Some(Duration::ZERO));
         for value in ["", "soon", "-1", "1.5"] {
             assert_eq!(after(value), None, "{value}");
         }
@@ -80,13 +77,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_a_limit() {
-        let pause = |attempt| {
-            growing(
-                Duration::from_millis(500),
-                attempt,
-                Duration::from_secs(8),
-            )
-        };
+        let pause = |attempt| growing(Duration::from_millis(500), attempt, Duration::from_secs(8));
         assert_eq!(pause(0), Duration::from_millis(500));
         assert_eq!(pause(3), Duration::from_secs(4));
         assert_eq!(pause(60), Duration::from_secs(8));

@@ -57,10 +57,8 @@ impl DiskCache {
             .map_err(CollateralError::CacheFormat)?;
         let text = bundle.to_json().map_err(CollateralError::CacheFormat)?;
         let path = self.path(&item.id);
-        write_whole(&path, text.as_bytes()).map_err(|cause| CollateralError::CacheWrite {
-            path,
-            cause,
-        })
+        write_whole(&path, text.as_bytes())
+            .map_err(|cause| CollateralError::CacheWrite { path, cause })
     }
 
     /// Ids are made of letters, digits, hyphens and slashes only.

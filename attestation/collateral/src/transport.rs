@@ -31,11 +31,7 @@ pub(crate) fn http_client(
     services: &Services,
     timeout: Duration,
 ) -> Result<Client, CollateralError> {
-    for url in [
-        &services.amd_kds,
-        &services.intel_pcs,
-        &services.intel_root,
-    ] {
+    for url in [&services.amd_kds, &services.intel_pcs, &services.intel_root] {
         let parsed = Url::parse(url).ok();
         if !parsed.is_some_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host()) {
             return Err(CollateralError::Address { url: url.clone() });

@@ -6,9 +6,7 @@ mod server;
 
 use std::time::{Duration, Instant};
 
-use redoubt_collateral::{
-    ClientOptions, CollateralClient, CollateralError, DiskCache, Services,
-};
+use redoubt_collateral::{ClientOptions, CollateralClient, CollateralError, DiskCache, Services};
 use redoubt_errors::UserError as _;
 use redoubt_evidence::{Product, SnpReport};
 use redoubt_verifier::{
@@ -18,8 +16,7 @@ use server::{Script, Scripted};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
-const VCEK: &[u8] =
-    include_bytes!("../../../verifier/testdata/attestation-rs-live-vcek-genoa.der");
+const VCEK: &[u8] = include_bytes!("../../../verifier/testdata/attestation-rs-live-vcek-genoa.der");
 const REPORT: &[u8] =
     include_bytes!("../../../verifier/testdata/attestation-rs-live-report-v5-genoa.bin");
 const CHAIN: &[u8] = include_bytes!("../../../verifier/roots/genoa_ask_ark_asvk.pem");

@@ -16,9 +16,7 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     pub(crate) fn status(line: &str, headers: &str) -> Self {
-        Self::raw(
-            format!("HTTP/1.1 {line}\r\n{headers}content-length: 0\r\n\r\n").into_bytes(),
-        )
+        Self::raw(format!("HTTP/1.1 {line}\r\n{headers}content-length: 0\r\n\r\n").into_bytes())
     }
 
     pub(crate) fn ok(body: &[u8]) -> Self {
