@@ -12,6 +12,17 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     runtime.map_err(|error| CliError::Runtime(error).into())
 }
 
+/// A runtime for a server that computes on threads apart: few threads carry its
+/// connections, since each thread's heap is memory of its own.
+pub(crate) fn server_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cpus / 4).max(1))
+        .enable_all()
+        .build();
+    runtime.map_err(|error| CliError::Runtime(error).into())
+}
+
 /// Sends the log of a server to standard error; `RUST_LOG` chooses what of it.
 pub(crate) fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));

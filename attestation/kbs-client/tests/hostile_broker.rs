@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use redoubt_attester::{Attester, AttesterError, TeeKind};
+use redoubt_errors::UserError as _;
 use redoubt_evidence::{CertTable, SnpEvidence, SnpReport};
 use redoubt_kbs_client::{KbsClient, KbsClientConfig, KbsClientError};
 use redoubt_kbs_protocol::{ErrorBody, ErrorKind, JweResponse, ResourcePath, TeeKeyPair};
@@ -120,6 +121,68 @@ async fn denial_in_trustees_words_is_final() {
         outcome.error
     );
     assert_eq!((outcome.reports, outcome.resource_calls), (1, 1));
+}
+
+/// The refusals that a real Trustee was recorded to give.
+const RECORDED: &str = include_str!("../../kbs-protocol/testdata/trustee-transcript.json");
+
+/// Trustee's recorded answer of this type to such a request: status and body as they came.
+fn recorded(path: &str, kind: &str) -> Response {
+    let transcript: serde_json::Value = serde_json::from_str(RECORDED).unwrap();
+    let found = transcript.as_array().unwrap().iter().find(|exchange| {
+        let response = &exchange["response"];
+        response["status"] != 200
+            && exchange["request"]["path"].as_str().unwrap().contains(path)
+            && response["body"].as_str().unwrap().contains(kind)
+    });
+    let response = &found.unwrap()["response"];
+    let status = u16::try_from(response["status"].as_u64().unwrap()).unwrap();
+    let body = response["body"].as_str().unwrap().to_owned();
+    (StatusCode::from_u16(status).unwrap(), body).into_response()
+}
+
+#[tokio::test]
+async fn recorded_refusals_of_trustee_are_told_apart() {
+    let denied = outcome(Script {
+        resource: |_| recorded("/resource/", "/PolicyDeny"),
+        ..Script::default()
+    });
+    let missing = outcome(Script {
+        resource: |_| recorded("/resource/", "/PluginInternalError"),
+        ..Script::default()
+    });
+    let no_plugin = outcome(Script {
+        resource: |_| recorded("/nosuch/", "/PluginNotFound"),
+        ..Script::default()
+    });
+    let no_token = outcome(Script {
+        resource: |_| recorded("/resource/", "/TokenNotFound"),
+        ..Script::default()
+    });
+    let bad_token = outcome(Script {
+        resource: |_| recorded("/resource/", "/TokenVerifierError"),
+        ..Script::default()
+    });
+    let bad_auth = outcome(Script {
+        auth: |_| recorded("/auth", "/AttestationError"),
+        ..Script::default()
+    });
+    let bad_evidence = outcome(Script {
+        attest: || recorded("/attest", "/AttestationError"),
+        ..Script::default()
+    });
+    for (outcome, code, reports) in [
+        (denied.await, "RDT-KBC-006", 1),
+        (missing.await, "RDT-KBC-007", 1),
+        (no_plugin.await, "RDT-KBC-007", 1),
+        (no_token.await, "RDT-KBC-010", 2),
+        (bad_token.await, "RDT-KBC-010", 2),
+        (bad_auth.await, "RDT-KBC-009", 0),
+        (bad_evidence.await, "RDT-KBC-008", 1),
+    ] {
+        assert_eq!(outcome.error.code().0, code, "{:?}", outcome.error);
+        assert_eq!(outcome.reports, reports, "{:?}", outcome.error);
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,9 @@ use aes_gcm::{Aes256Gcm, Key, Nonce as GcmNonce, Tag};
 use aes_kw::KwAes256;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce as RingNonce, UnboundKey};
+use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
+use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -66,38 +69,36 @@ impl JweResponse {
                 limit_bytes: MAX_RESOURCE_BYTES,
             });
         }
-        let ephemeral = TeeKeyPair::generate()?;
         let mut content_key = Zeroizing::new([0_u8; KEY_BYTES]);
         let mut iv = [0_u8; IV_BYTES];
         getrandom::fill(content_key.as_mut()).map_err(|_| KbsProtocolError::NoRandomness)?;
         getrandom::fill(&mut iv).map_err(|_| KbsProtocolError::NoRandomness)?;
 
-        let header = json!({
-            "alg": KEY_ALGORITHM,
-            "enc": CONTENT_ALGORITHM,
-            "epk": ephemeral.public_key().to_ephemeral(),
-        });
+        let (epk, wrapping_key) = agree_once(key)?;
+        let header = json!({ "alg": KEY_ALGORITHM, "enc": CONTENT_ALGORITHM, "epk": epk });
         let protected = URL_SAFE_NO_PAD.encode(header.to_string());
-        let wrapping_key = agree(&ephemeral, key, &[], &[]);
         let mut wrapped = [0_u8; WRAPPED_KEY_BYTES];
         KwAes256::new(&Key::<Aes256Gcm>::from(*wrapping_key))
             .wrap_key(content_key.as_ref(), &mut wrapped)
             .map_err(|_| KbsProtocolError::EncryptionFailed)?;
 
         let mut buffer = Zeroizing::new(resource.to_vec());
-        let tag = Aes256Gcm::new(&Key::<Aes256Gcm>::from(*content_key))
-            .encrypt_inout_detached(
-                &GcmNonce::from(iv),
-                protected.as_bytes(),
-                buffer.as_mut_slice().into(),
-            )
+        let tag = UnboundKey::new(&AES_256_GCM, content_key.as_ref())
+            .map(LessSafeKey::new)
+            .and_then(|key| {
+                key.seal_in_place_separate_tag(
+                    RingNonce::assume_unique_for_key(iv),
+                    Aad::from(protected.as_bytes()),
+                    &mut buffer,
+                )
+            })
             .map_err(|_| KbsProtocolError::EncryptionFailed)?;
         Ok(Self {
             protected,
             encrypted_key: URL_SAFE_NO_PAD.encode(wrapped),
             iv: URL_SAFE_NO_PAD.encode(iv),
             ciphertext: URL_SAFE_NO_PAD.encode(buffer.as_slice()),
-            tag: URL_SAFE_NO_PAD.encode(tag),
+            tag: URL_SAFE_NO_PAD.encode(tag.as_ref()),
             aad: None,
         })
     }
@@ -189,20 +190,42 @@ impl fmt::Debug for JweResponse {
     }
 }
 
-/// ECDH-ES with Concat KDF (RFC 7518 section 4.6.2): one round of SHA-256
-/// gives the 256-bit wrapping key. `AlgorithmID` is the whole `alg`, since the
-/// agreed key wraps another.
+/// Agrees with a fresh key, which is forgotten: a broker does this for every
+/// answer, so that the faster library is used. Returns the public half for the
+/// header.
+fn agree_once(
+    public: &TeePublicKey,
+) -> Result<(Value, Zeroizing<[u8; KEY_BYTES]>), KbsProtocolError> {
+    let random = SystemRandom::new();
+    let no_randomness = |_| KbsProtocolError::NoRandomness;
+    let secret = EphemeralPrivateKey::generate(&ECDH_P256, &random).map_err(no_randomness)?;
+    let own = secret.compute_public_key().map_err(no_randomness)?;
+    let epk = TeePublicKey::from_sec1(own.as_ref())?.to_ephemeral();
+    let peer = UnparsedPublicKey::new(&ECDH_P256, public.to_sec1());
+    let key = agree_ephemeral(secret, &peer, |shared| derive(shared, &[], &[]))
+        .map_err(|_| KbsProtocolError::EncryptionFailed)?;
+    Ok((epk, key))
+}
+
+/// Agrees with the guest's key, which serves for a whole session.
 fn agree(
     secret: &TeeKeyPair,
     public: &TeePublicKey,
     apu: &[u8],
     apv: &[u8],
 ) -> Zeroizing<[u8; KEY_BYTES]> {
-    const KEY_BITS: u32 = 256;
     let shared = secret.inner().diffie_hellman(public.inner());
+    derive(shared.raw_secret_bytes(), apu, apv)
+}
+
+/// ECDH-ES with Concat KDF (RFC 7518 section 4.6.2): one round of SHA-256
+/// gives the 256-bit wrapping key. `AlgorithmID` is the whole `alg`, since the
+/// agreed key wraps another.
+fn derive(shared: &[u8], apu: &[u8], apv: &[u8]) -> Zeroizing<[u8; KEY_BYTES]> {
+    const KEY_BITS: u32 = 256;
     let mut hash = Sha256::new();
     hash.update(1_u32.to_be_bytes());
-    hash.update(shared.raw_secret_bytes());
+    hash.update(shared);
     for info in [KEY_ALGORITHM.as_bytes(), apu, apv] {
         // The parts are bounded to a few hundred bytes before this point.
         hash.update(u32::try_from(info.len()).unwrap_or(u32::MAX).to_be_bytes());

@@ -86,6 +86,18 @@ impl TeePublicKey {
         (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y))
     }
 
+    /// Reads an uncompressed point.
+    pub(crate) fn from_sec1(bytes: &[u8]) -> Result<Self, KbsProtocolError> {
+        p256::PublicKey::from_sec1_bytes(bytes)
+            .map(Self)
+            .map_err(|_| KbsProtocolError::UnusableKey("its point is not on the curve"))
+    }
+
+    /// The uncompressed point.
+    pub(crate) fn to_sec1(&self) -> Vec<u8> {
+        self.0.to_sec1_point(false).as_bytes().to_vec()
+    }
+
     pub(crate) fn inner(&self) -> &p256::PublicKey {
         &self.0
     }

@@ -23,6 +23,10 @@ use crate::{KbsServerError, ServerConfig};
 /// Longest wait for a request's head and for a TLS handshake.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Largest buffer of a connection, in bytes, and with it the largest head of a
+/// request. A token has about four thousand.
+const MAX_BUFFER_BYTES: usize = 16 * 1024;
+
 /// How often the marks of ended challenges are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -155,6 +159,7 @@ fn with_limits<A>(
         .http_builder()
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(MAX_BUFFER_BYTES)
         .header_read_timeout(HEAD_TIMEOUT);
     server
 }

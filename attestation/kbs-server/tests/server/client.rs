@@ -59,6 +59,22 @@ async fn registered_launch_gets_resources_with_one_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn token_is_used_until_shortly_before_it_ends() {
+    let site = Site::new();
+    // Its last five seconds are left unused, since a request travels a while.
+    let running = site.start_with(|config| config.token.lifetime_s = 7);
+    let guest = Guest::good(&site.chip());
+    let client = site.client(&running, &guest);
+    for _ in 0..3 {
+        fetch(&client).await.unwrap();
+    }
+    assert_eq!(guest.report_count(), 1);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    fetch(&client).await.unwrap();
+    assert_eq!(guest.report_count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tasks_that_come_together_make_one_handshake() {
     let site = Site::new();
     let running = site.start();

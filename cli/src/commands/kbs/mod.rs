@@ -180,7 +180,7 @@ fn init(printer: Printer, args: InitArgs) -> Result<(), Failure> {
 fn serve(config: &Path) -> Result<(), Failure> {
     runtime::log_to_stderr();
     let config = ServerConfig::load(config)?;
-    runtime::runtime()?.block_on(async {
+    runtime::server_runtime()?.block_on(async {
         let shutdown = shutdown_signal()?;
         Ok(redoubt_kbs_server::serve(config, shutdown).await?)
     })
