@@ -12,12 +12,16 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     runtime.map_err(|error| CliError::Runtime(error).into())
 }
 
-/// A runtime for a server that computes on threads apart: few threads carry its
-/// connections, since each thread's heap is memory of its own.
+/// Threads that compute and wait for the disk, besides one for each CPU.
+const SPARE_THREADS: usize = 1;
+
+/// A runtime for a server that computes on threads apart. Few threads carry its
+/// connections and few compute, since each thread's heap is memory of its own.
 pub(crate) fn server_runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads((cpus / 4).max(1))
+        .max_blocking_threads(cpus.saturating_add(SPARE_THREADS))
         .enable_all()
         .build();
     runtime.map_err(|error| CliError::Runtime(error).into())

@@ -8,7 +8,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use zerocopy::byteorder::little_endian::{U32, U64};
 
@@ -70,6 +71,15 @@ impl SnpEvidence {
             report: Some(STANDARD.encode(self.report.as_bytes())),
         };
         serde_json::to_value(document).map_err(EvidenceError::Json)
+    }
+}
+
+/// The members that [`SnpEvidence::to_kbs_json`] writes. Whoever bounds the size
+/// of a message reads its evidence in place with this.
+impl<'de> Deserialize<'de> for SnpEvidence {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let document = EvidenceJson::deserialize(deserializer)?;
+        document.into_evidence().map_err(D::Error::custom)
     }
 }
 

@@ -128,17 +128,17 @@ pub struct RuntimeData {
 
 /// The evidence of the CPU and of further devices.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TeeEvidence {
+pub struct TeeEvidence<E = Value> {
     /// Evidence of the CPU; its form depends on the TEE.
-    pub primary_evidence: Value,
+    pub primary_evidence: E,
     /// `""`, or a JSON text that maps device names to evidence.
     #[serde(default)]
     pub additional_evidence: String,
 }
 
-/// Body of `POST /attest`.
+/// Body of `POST /attest`, with evidence of any kind or of a known one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AttestRequest {
+pub struct AttestRequest<E = Value> {
     /// The measured init-data document, if there is one.
     #[serde(rename = "init-data", default)]
     pub init_data: Option<InitDataMessage>,
@@ -147,12 +147,20 @@ pub struct AttestRequest {
     pub runtime_data: RuntimeData,
     /// The evidence.
     #[serde(rename = "tee-evidence")]
-    pub tee_evidence: TeeEvidence,
+    pub tee_evidence: TeeEvidence<E>,
 }
 
 impl AttestRequest {
-    /// Reads a request.
+    /// Reads a request, whatever its evidence is.
     pub fn parse(body: &[u8]) -> Result<Self, KbsProtocolError> {
+        Self::parse_as(body)
+    }
+}
+
+impl<E: DeserializeOwned> AttestRequest<E> {
+    /// Reads a request with evidence of this kind, which costs less than to read
+    /// any evidence first.
+    pub fn parse_as(body: &[u8]) -> Result<Self, KbsProtocolError> {
         parse_json(body, MessageKind::AttestRequest, MAX_REQUEST_BYTES)
     }
 }

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use redoubt_evidence::SnpEvidence;
 use redoubt_initdata::Initdata;
 use redoubt_kbs_protocol::{
     AttestRequest, AttestResponse, AuthRequest, Challenge, HashAlgorithm, InitDataMessage,
-    JweResponse, KbsProtocolError, ResourcePath, SessionCookie, Tee, report_data,
+    JweResponse, KbsProtocolError, ResourcePath, RuntimeData, SessionCookie, Tee, report_data,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -35,7 +35,7 @@ pub(crate) struct Broker {
     audit: Arc<AuditLog>,
     /// As many guests as there are CPUs are judged at a time, so that few
     /// threads and little memory serve many.
-    work: Semaphore,
+    work: Arc<Semaphore>,
 }
 
 /// An accepted answer to a challenge.
@@ -49,7 +49,7 @@ pub(crate) struct Accepted {
 pub(crate) struct Answer {
     pub(crate) tenant: Tenant,
     pub(crate) cookie: Option<SessionCookie>,
-    pub(crate) body: Bytes,
+    pub(crate) body: Vec<u8>,
     pub(crate) peer: String,
 }
 
@@ -62,6 +62,40 @@ pub(crate) struct ResourceRequest {
     pub(crate) path: String,
     pub(crate) query: BTreeMap<String, String>,
     pub(crate) peer: String,
+}
+
+/// What a guest answered a challenge with.
+struct Sent {
+    init_data: Option<InitDataMessage>,
+    runtime: RuntimeData,
+    evidence: Result<SnpEvidence, Refused>,
+    additional: String,
+}
+
+impl Sent {
+    fn parse(body: &[u8]) -> Result<Self, Refused> {
+        if let Ok(request) = AttestRequest::<SnpEvidence>::parse_as(body) {
+            return Ok(Self::of(request, Ok));
+        }
+        // Once more, at leisure: unusable evidence is told from an unusable message.
+        let request = AttestRequest::parse(body).map_err(|error| refused(&error))?;
+        Ok(Self::of(request, |evidence| {
+            SnpEvidence::from_kbs_json(&evidence)
+                .map_err(|error| Refusal::EvidenceRefused.because(chain_text(&error)))
+        }))
+    }
+
+    fn of<E>(
+        request: AttestRequest<E>,
+        read: impl FnOnce(E) -> Result<SnpEvidence, Refused>,
+    ) -> Self {
+        Self {
+            init_data: request.init_data,
+            runtime: request.runtime_data,
+            evidence: read(request.tee_evidence.primary_evidence),
+            additional: request.tee_evidence.additional_evidence,
+        }
+    }
 }
 
 impl Broker {
@@ -88,7 +122,7 @@ impl Broker {
             policies,
             storage,
             audit,
-            work: Semaphore::new(cpus),
+            work: Arc::new(Semaphore::new(cpus)),
         })
     }
 
@@ -169,12 +203,12 @@ impl Broker {
         answer: &Answer,
         challenged: &Challenged,
     ) -> Result<(TokenClaims, String), Refused> {
-        let request = AttestRequest::parse(&answer.body).map_err(|error| refused(&error))?;
-        let runtime = &request.runtime_data;
+        let request = Sent::parse(&answer.body)?;
+        let runtime = &request.runtime;
         if runtime.nonce != challenged.nonce {
             return Err(Refusal::EvidenceRefused.because("the nonce is not the session's"));
         }
-        let additional = &request.tee_evidence.additional_evidence;
+        let additional = &request.additional;
         if !additional.is_empty() {
             // It would be bound, but not verified: better refused than half believed.
             return Err(Refusal::UnsupportedTee.because("evidence of further devices came along"));
@@ -192,11 +226,11 @@ impl Broker {
             .storage
             .references(&answer.tenant)
             .map_err(|error| Refusal::Internal.because(chain_text(&error)))?;
-        let evidence = &request.tee_evidence.primary_evidence;
+        let evidence = request.evidence?;
         let appraisal =
             self.appraiser
-                .appraise(evidence, bound, initdata.as_ref(), &references, at)?;
-        let claims = self.claims(&answer.tenant, &request, appraisal, at)?;
+                .appraise(&evidence, bound, initdata.as_ref(), &references, at)?;
+        let claims = self.claims(&answer.tenant, runtime, appraisal, at)?;
         let token = self
             .signer
             .sign(&claims)
@@ -207,13 +241,12 @@ impl Broker {
     fn claims(
         &self,
         tenant: &Tenant,
-        request: &AttestRequest,
+        runtime: &RuntimeData,
         appraisal: Appraisal,
         at: OffsetDateTime,
     ) -> Result<TokenClaims, Refused> {
         let now_s = seconds(at)?;
         let (iat, exp) = TokenSigner::validity(now_s, self.token_lifetime_s);
-        let runtime = &request.runtime_data;
         let mut submods = appraisal.submods;
         // Where Trustee's policies and plugins look for the guest's key.
         if let Some(evidence) = submods.pointer_mut("/cpu0/ear.veraison.annotated-evidence") {
@@ -319,11 +352,15 @@ impl Broker {
         let stopped = |error: &dyn std::fmt::Display| {
             Refusal::Internal.because(format!("a task failed: {error}"))
         };
-        let _permit = self.work.acquire().await.map_err(|e| stopped(&e))?;
+        let work_permit = Arc::clone(&self.work).acquire_owned().await;
+        let permit = work_permit.map_err(|error| stopped(&error))?;
         let broker = Arc::clone(self);
-        tokio::task::spawn_blocking(move || work(&broker))
-            .await
-            .unwrap_or_else(|error| Err(stopped(&error)))
+        let task = tokio::task::spawn_blocking(move || {
+            // Kept to the end of the work, even if nobody waits for it any more.
+            let _permit = permit;
+            work(&broker)
+        });
+        task.await.unwrap_or_else(|error| Err(stopped(&error)))
     }
 
     /// Without a record, nothing is answered.

@@ -6,6 +6,7 @@ use redoubt_kbs_protocol::ResourcePath;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::token::{AdminClaims, AdminKeys, AdminRole};
@@ -92,6 +93,9 @@ pub(crate) struct Admin {
     keys: AdminKeys,
     storage: Arc<Storage>,
     audit: Arc<AuditLog>,
+    /// One administrator's work at a time, so that it takes no more than one of
+    /// the threads that serve guests as well.
+    work: Arc<Semaphore>,
 }
 
 impl Admin {
@@ -100,6 +104,7 @@ impl Admin {
             keys,
             storage,
             audit,
+            work: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -405,9 +410,17 @@ impl Admin {
         let Some(storage) = self.storage.embedded().cloned() else {
             return Err(KbsServerError::StorageInFiles);
         };
-        tokio::task::spawn_blocking(move || work(&storage))
-            .await
-            .unwrap_or_else(|error| Err(KbsServerError::Serve(std::io::Error::other(error))))
+        let stopped = |error: &dyn std::fmt::Display| {
+            KbsServerError::Serve(std::io::Error::other(error.to_string()))
+        };
+        let work_permit = Arc::clone(&self.work).acquire_owned().await;
+        let permit = work_permit.map_err(|error| stopped(&error))?;
+        let task = tokio::task::spawn_blocking(move || {
+            // Kept to the end of the work, even if nobody waits for it any more.
+            let _permit = permit;
+            work(&storage)
+        });
+        task.await.unwrap_or_else(|error| Err(stopped(&error)))
     }
 
     fn embedded(&self) -> Result<&Arc<EmbeddedStorage>, Refused> {

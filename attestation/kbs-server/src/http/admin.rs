@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -14,7 +13,8 @@ use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::guest::{parts, whole};
+use super::body::Whole;
+use super::guest::parts;
 use super::{App, bearer, json_answer, tenant_of};
 use crate::admin::AdminRequest;
 use crate::names::{PolicyName, ReferenceSetName};
@@ -106,7 +106,7 @@ async fn put_resource(
     Caller(caller): Caller,
     path: Result<Path<ResourceParts>, PathRejection>,
     query: Result<Query<PutQuery>, QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
+    Whole(body): Whole,
 ) -> Outcome {
     let refuse = |refused: Refused| app.refuse_admin(&refused);
     let path = resource_path(path).map_err(refuse)?;
@@ -114,8 +114,7 @@ async fn put_resource(
         None => PolicyName::default(),
         Some(name) => policy_name(&name).map_err(refuse)?,
     };
-    let body = whole(body).map_err(refuse)?;
-    let bytes = Zeroizing::new(body.to_vec());
+    let bytes = Zeroizing::new(body.map_err(refuse)?);
     let done = app.admin.put_resource(&caller, path, policy, bytes).await;
     done.map_err(refuse)?;
     Ok(json_answer(&json!({})))
@@ -147,13 +146,9 @@ async fn list_resources(
     Ok(json_answer(&page.map_err(refuse)?))
 }
 
-async fn put_policy(
-    State(app): State<App>,
-    Caller(caller): Caller,
-    body: Result<Bytes, BytesRejection>,
-) -> Outcome {
+async fn put_policy(State(app): State<App>, Caller(caller): Caller, Whole(body): Whole) -> Outcome {
     let refuse = |refused: Refused| app.refuse_admin(&refused);
-    let body = whole(body).map_err(refuse)?;
+    let body = body.map_err(refuse)?;
     let done = app.admin.put_policy(&caller, &body).await;
     done.map_err(refuse)?;
     Ok(json_answer(&json!({})))
@@ -197,12 +192,12 @@ async fn import_references(
     State(app): State<App>,
     Caller(caller): Caller,
     query: Result<Query<ImportQuery>, QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
+    Whole(body): Whole,
 ) -> Outcome {
     let refuse = |refused: Refused| app.refuse_admin(&refused);
     let query = fields(query).map_err(refuse)?;
     let name = set_name(query.name.as_deref().unwrap_or(UNNAMED_SET)).map_err(refuse)?;
-    let body = whole(body).map_err(refuse)?;
+    let body = body.map_err(refuse)?;
     let report = app
         .admin
         .import_references(&caller, name, query.ignore_others, &body)

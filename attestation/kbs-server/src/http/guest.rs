@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::HeaderMap;
 use axum::http::header::{COOKIE, SET_COOKIE};
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use redoubt_kbs_protocol::{SESSION_COOKIE, SessionCookie};
 use serde::Deserialize;
 
+use super::body::Whole;
 use super::{App, bearer, json_answer, json_bytes, tenant_of};
 use crate::broker::{Answer, ResourceRequest};
 use crate::refusal::{Refusal, Refused};
@@ -41,11 +41,11 @@ pub(super) fn paths() -> Router<App> {
 async fn auth(
     State(app): State<App>,
     path: Result<Path<TenantPath>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    Whole(body): Whole,
 ) -> Result<Response, Response> {
     let challenged = parts(path)
         .and_then(|path| tenant_of(path.tenant.as_deref()))
-        .and_then(|tenant| app.broker.auth(&tenant, &whole(body)?));
+        .and_then(|tenant| app.broker.auth(&tenant, &body?));
     let (cookie, challenge) = challenged.map_err(|refused| app.refuse(&refused))?;
     let answer = json_answer(&challenge);
     Ok(with_session(cookie.value(), app.session_lifetime_s, answer))
@@ -56,13 +56,13 @@ async fn attest(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     path: Result<Path<TenantPath>, PathRejection>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Whole(body): Whole,
 ) -> Result<Response, Response> {
     let answer = parts(path).and_then(|path| {
         Ok(Answer {
             tenant: tenant_of(path.tenant.as_deref())?,
             cookie: session_cookie(&headers),
-            body: whole(body)?,
+            body: body?,
             peer: peer.to_string(),
         })
     });
@@ -115,18 +115,6 @@ fn token(headers: &HeaderMap) -> Option<String> {
 pub(super) fn parts<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Refused> {
     path.map(|Path(parts)| parts)
         .map_err(|error| Refusal::InvalidPath.because(error.to_string()))
-}
-
-/// A body that arrived whole and within its limit.
-pub(super) fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refused> {
-    body.map_err(|rejection| {
-        let refusal = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            Refusal::TooLarge
-        } else {
-            Refusal::MalformedRequest
-        };
-        refusal.because(rejection.to_string())
-    })
 }
 
 /// `Max-Age`, not `Expires`: a guest's clock is its host's.

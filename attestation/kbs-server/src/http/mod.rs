@@ -1,6 +1,7 @@
 //! The broker over HTTP.
 
 mod admin;
+mod body;
 mod guest;
 mod limits;
 
@@ -9,13 +10,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use redoubt_kbs_protocol::{BASE_PATH, ErrorBody, MAX_REQUEST_BYTES};
+use redoubt_kbs_protocol::{BASE_PATH, ErrorBody};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -58,7 +59,6 @@ pub(crate) fn router(app: App) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .fallback(other_path)
         .method_not_allowed_fallback(other_path)
-        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .layer(middleware::from_fn_with_state(app.clone(), within_limits))
         .with_state(app)
 }

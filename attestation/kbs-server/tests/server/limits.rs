@@ -101,3 +101,34 @@ async fn metrics_count_answers_on_an_address_of_their_own() {
     let public = hand.http.get(format!("{}/metrics", running.url));
     assert_eq!(public.send().await.unwrap().status(), StatusCode::NOT_FOUND);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_request_is_answered_while_the_broker_stops_and_a_new_one_is_not() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let site = Site::new();
+    let running = site.start_with(|config| config.tls = None);
+    let address = running.url.strip_prefix("https://").unwrap().to_owned();
+    let body = serde_json::to_string(&AuthRequest::new(Tee::Snp)).unwrap();
+    let (first, rest) = body.split_at(10);
+    let head = format!(
+        "POST /kbs/v0/auth HTTP/1.1\r\nhost: b\r\ncontent-length: {}\r\n\r\n{first}",
+        body.len()
+    );
+    let mut open = tokio::net::TcpStream::connect(&address).await.unwrap();
+    open.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let stopping = tokio::spawn(running.stop());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(
+        !stopping.is_finished(),
+        "the open request is not waited for"
+    );
+    assert!(tokio::net::TcpStream::connect(&address).await.is_err());
+    open.write_all(rest.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    open.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    drop(open);
+    stopping.await.unwrap();
+    assert_eq!(site.audit().last().unwrap()["event"], "stopped");
+}

@@ -270,6 +270,22 @@ async fn evidence_without_certificates_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn evidence_that_cannot_be_read_is_refused_as_evidence() {
+    for (evidence, word) in [
+        (json!(null), "evidence"),
+        (json!({}), "evidence"),
+        (json!([]), "evidence"),
+        (json!({ "attestation_report": 1 }), "evidence"),
+        (json!({ "report": "AAAA" }), "expected 1184"),
+    ] {
+        assert_refused(word, |_, _, _, body| {
+            body["tee-evidence"]["primary_evidence"] = evidence;
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn initdata_that_cannot_be_read_is_refused() {
     assert_refused("init-data", |_, _, _, body| {
         body["init-data"]["body"] = json!("version = ");
@@ -407,6 +423,30 @@ async fn no_spelling_of_a_path_leaves_the_resources() {
             refusal(hand.get(path, Some(("cookie", cookie.clone()))).await).await;
         assert_eq!((status, code.as_str()), (404, "RDT-KBS-012"), "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn denial_is_403_and_absence_404_and_neither_says_why() {
+    let site = Site::new();
+    let running = site.start();
+    let hand = Hand::new(&site, &running);
+    let guest = Guest::good(&site.chip());
+    let (cookie, nonce) = hand.auth().await;
+    let cookie = cookie_of(&hand.attest(&cookie, &hand.body(&guest, &nonce)).await);
+    let header = || Some(("cookie", cookie.clone()));
+    let missing = hand.get("/resource/a/b/c", header()).await;
+    assert_eq!(
+        refusal(missing).await,
+        expect(404, "PluginInternalError", "RDT-KBS-010")
+    );
+    site.put_policy("package policy\nallow := false\nreasons := [\"closed\"]\n");
+    let denied = hand.get(&format!("/resource/{PATH}"), header()).await;
+    assert_eq!(denied.status(), StatusCode::FORBIDDEN);
+    let body = denied.text().await.unwrap();
+    assert!(
+        body.contains("RDT-KBS-009") && !body.contains("closed"),
+        "{body}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
