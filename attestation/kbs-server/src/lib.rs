@@ -17,6 +17,8 @@ mod broker;
 mod config;
 mod error;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod init;
 mod jwks;

@@ -102,6 +102,17 @@ impl SessionSealer {
         })
     }
 
+    /// Whatever bytes carry a good seal are read without harm.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn open_any(&self, tenant: &Tenant, body: &[u8]) -> Option<Challenged> {
+        let seal = self.tag(tenant, body);
+        let sealed = [body, seal.as_ref()].concat();
+        self.open(
+            tenant,
+            &SessionCookie::new(&URL_SAFE_NO_PAD.encode(sealed))?,
+        )
+    }
+
     fn tag(&self, tenant: &Tenant, body: &[u8]) -> hmac::Tag {
         hmac::sign(&self.key, &sealed_text(tenant, body))
     }

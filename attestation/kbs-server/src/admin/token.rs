@@ -228,11 +228,15 @@ impl AdminSigner {
 
     /// Makes a token.
     pub fn sign(&self, claims: &AdminClaims) -> Zeroizing<String> {
+        self.sign_bytes(json!(claims).to_string().as_bytes())
+    }
+
+    pub(crate) fn sign_bytes(&self, claims: &[u8]) -> Zeroizing<String> {
         let header = json!({ "alg": "EdDSA", "typ": "JWT" });
         let mut token = Zeroizing::new(format!(
             "{}.{}",
             URL_SAFE_NO_PAD.encode(header.to_string()),
-            URL_SAFE_NO_PAD.encode(json!(claims).to_string())
+            URL_SAFE_NO_PAD.encode(claims)
         ));
         let signature = self.pair.sign(token.as_bytes());
         token.push('.');
