@@ -92,6 +92,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn clients_that_fail_together_come_back_apart() {
+        let far = Deadline::after(Duration::from_secs(3600));
+        let pauses: std::collections::BTreeSet<_> = (0..100)
+            .map(|_| Backoff::new().pause(&far).unwrap())
+            .collect();
+        assert!(pauses.len() > 20, "{pauses:?}");
+    }
+
+    #[tokio::test]
     async fn endless_deadline_does_not_overflow() {
         assert!(Deadline::after(Duration::MAX).remaining() > Duration::from_secs(80_000));
     }

@@ -1,8 +1,8 @@
 //! Brokers that are broken, busy or hostile, over plain HTTP on loopback.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -51,6 +51,8 @@ struct Script {
     resource: fn(usize) -> Response,
     auth_calls: Arc<AtomicUsize>,
     resource_calls: Arc<AtomicUsize>,
+    /// Cookie and authorization of each request.
+    sent: Arc<Mutex<Vec<[Option<String>; 2]>>>,
 }
 
 impl Default for Script {
@@ -61,11 +63,18 @@ impl Default for Script {
             resource: |_| StatusCode::IM_A_TEAPOT.into_response(),
             auth_calls: Arc::default(),
             resource_calls: Arc::default(),
+            sent: Arc::default(),
         }
     }
 }
 
 async fn answer(State(script): State<Script>, request: Request) -> Response {
+    let header = |name: &str| {
+        let value = request.headers().get(name)?;
+        Some(value.to_str().unwrap().to_owned())
+    };
+    let sent = [header("cookie"), header("authorization")];
+    script.sent.lock().unwrap().push(sent);
     match request.uri().path() {
         "/kbs/v0/auth" => (script.auth)(script.auth_calls.fetch_add(1, Ordering::Relaxed)),
         "/kbs/v0/attest" => (script.attest)(),
@@ -183,6 +192,41 @@ async fn recorded_refusals_of_trustee_are_told_apart() {
         assert_eq!(outcome.error.code().0, code, "{:?}", outcome.error);
         assert_eq!(outcome.reports, reports, "{:?}", outcome.error);
     }
+}
+
+/// Trustee goes by the cookie, other brokers by the token.
+#[tokio::test]
+async fn token_is_sent_as_bearer_beside_the_latest_cookie() {
+    let script = Script {
+        auth: |_| {
+            let challenge = r#"{"nonce":"abc","extra-params":""}"#;
+            ([("set-cookie", "kbs-session-id=one; Path=/")], challenge).into_response()
+        },
+        attest: || {
+            let answer = format!(r#"{{"token":"{TOKEN}"}}"#);
+            ([("set-cookie", "kbs-session-id=two; HttpOnly")], answer).into_response()
+        },
+        ..Script::default()
+    };
+    let sent = Arc::clone(&script.sent);
+    outcome(script).await;
+    let cookie = |value: &str| Some(format!("kbs-session-id={value}"));
+    let bearer = Some(format!("Bearer {TOKEN}"));
+    assert_eq!(
+        *sent.lock().unwrap(),
+        [
+            [None, None],
+            [cookie("one"), None],
+            [cookie("two"), bearer.clone()]
+        ]
+    );
+    let without_cookies = Script::default();
+    let sent = Arc::clone(&without_cookies.sent);
+    outcome(without_cookies).await;
+    assert_eq!(
+        *sent.lock().unwrap(),
+        [[None, None], [None, None], [None, bearer]]
+    );
 }
 
 #[tokio::test]
