@@ -1,5 +1,6 @@
 //! Benchmarks that print a ratio against a floor or a peer measured in the same run.
 
+mod attestation;
 mod pull;
 mod start;
 
@@ -27,6 +28,8 @@ enum Bench {
     },
     /// `redoubt image pull` over skopeo with umoci and over the bare floor.
     Pull(pull::PullOptions),
+    /// Verifications over raw signatures, and a key broker with many guests.
+    Attestation(attestation::AttestationOptions),
 }
 
 /// Runs one benchmark.
@@ -34,6 +37,7 @@ pub(crate) fn run(printer: &Printer, options: &BenchOptions) -> Result<()> {
     match &options.bench {
         Bench::Start { rounds } => start::run(printer, (*rounds).max(1)),
         Bench::Pull(options) => pull::run(printer, options),
+        Bench::Attestation(options) => attestation::run(printer, options),
     }
 }
 
