@@ -44,8 +44,8 @@ impl Site {
             .arg(&home);
         succeeds(&mut init);
         let config = home.join("config.toml");
-        let mut text = fs::read_to_string(&config).unwrap();
-        text.push_str(&format!("\n[metrics]\nlisten = \"{metrics}\"\n"));
+        let text = fs::read_to_string(&config).unwrap();
+        let text = format!("{text}\n[metrics]\nlisten = \"{metrics}\"\n");
         fs::write(&config, text).unwrap();
         let broker = redoubt()
             .args(["kbs", "serve", "--config"])
@@ -159,7 +159,7 @@ fn resources_are_stored_listed_and_removed() {
     let of_tenant = site.ask(&["list", "--tenant", "shop", "--json"]);
     assert_eq!(of_tenant.trim(), "[]");
     assert_snapshot!(site.ask(&["delete", "default/key/app"]), @"removed kbs:///default/key/app");
-    assert_snapshot!(site.refused(&["delete", "default/key/app"]), @"");
+    assert_snapshot!(site.refused(&["delete", "default/key/app"]), @"1: [RDT-CLI-043] BROKER refuses (HTTP status 404): RDT-KBS-010 no such resource: it was not there");
     site.ask(&["rotate-key"]);
     let listed: Value = serde_json::from_str(&site.ask(&["list", "--json"])).unwrap();
     assert_eq!(listed[0]["path"], "default/key/db");
@@ -204,8 +204,10 @@ fn policies_are_set_tested_shown_and_removed() {
         command.args(["--resource", "default/key/app"]);
         command
     };
-    assert_snapshot!(succeeds(&mut test(&claims)), @"");
-    assert_snapshot!(fails(&mut test(&others)), @"");
+    assert_snapshot!(succeeds(&mut test(&claims)), @"released: kbs:///default/key/app");
+    assert_snapshot!(fails(&mut test(&others)), @"1: [RDT-CLI-048] the policy refuses default/key/app");
+    let output = test(&others).output().unwrap();
+    assert_snapshot!(String::from_utf8(output.stdout).unwrap(), @"refused: kbs:///default/key/app (unknown launch)");
     assert_snapshot!(site.ask(&["policy", "set", "strict", &policy]), @"set policy strict");
     let key = site.write("key", &[7; 32]);
     site.ask(&["put", "default/key/app", &key, "--policy", "strict"]);
@@ -213,7 +215,7 @@ fn policies_are_set_tested_shown_and_removed() {
         site.ask(&["policy", "show", "strict"]).trim(),
         POLICY.trim()
     );
-    assert_snapshot!(site.refused(&["policy", "delete", "strict"]), @"");
+    assert_snapshot!(site.refused(&["policy", "delete", "strict"]), @r#"1: [RDT-CLI-043] BROKER refuses (HTTP status 400): RDT-KBS-021 change refused: policy "strict" decides on default/key/app"#);
     let broken = site.write("broken.rego", b"package policy\nallow if {");
     let refused = site.refused(&["policy", "set", "default", &broken]);
     assert!(refused.contains("RDT-KBS-021"), "{refused}");
@@ -274,7 +276,10 @@ fn reference_values_come_from_measure_and_from_trustees_form() {
     let refused = site.refused(&["reference", "import", "old", &rvps]);
     assert!(refused.contains("would be left out: other"), "{refused}");
     let imported = site.ask(&["reference", "import", "old", &rvps, "--ignore-others"]);
-    assert_snapshot!(imported, @"");
+    assert_snapshot!(imported, @r"
+    1 values in old
+    left out: other
+    ");
     site.ask(&["reference", "delete", "release-1"]);
     let listed = site.ask(&["reference", "list"]);
     assert!(
@@ -291,10 +296,10 @@ fn who_is_no_administrator_is_refused_and_counted() {
     succeeds(redoubt().args(["kbs", "init"]).arg(&home));
     let key = home.join("admin-key.pem").display().to_string();
     let refused = site.refused(&["list", "--key", &key]);
-    assert_snapshot!(refused, @"");
+    assert_snapshot!(refused, @"1: [RDT-CLI-043] BROKER refuses (HTTP status 401): RDT-KBS-018 no administrator");
     let mut nobody = redoubt();
     nobody.args(["kbs", "list"]);
-    assert_snapshot!(fails(&mut nobody), @"");
+    assert_snapshot!(fails(&mut nobody), @"1: [RDT-CLI-040] it is not said which key broker is meant (hint: give --config FILE for a broker on this machine, or --url with --certificate and --key)");
     let pinned = site.refused(&["list", "--certificate", &tls_of(&home)]);
     assert!(pinned.contains("RDT-CLI-042"), "{pinned}");
     let metrics = metrics(site.metrics);

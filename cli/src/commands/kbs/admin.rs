@@ -175,7 +175,9 @@ pub(crate) fn list(printer: Printer, broker: &BrokerArgs) -> Result<(), Failure>
         for resource in &resources {
             text.line(format_args!(
                 "{:<48} {:>8} bytes  policy {}",
-                resource.path, resource.size_bytes, resource.policy
+                resource.path.to_string(),
+                resource.size_bytes,
+                resource.policy
             ));
         }
         text.into()
@@ -213,7 +215,11 @@ impl PolicyCommand {
                 printer.result(&list, || {
                     let mut text = Text::default();
                     for policy in &list {
-                        text.line(format_args!("{:<32} {}", policy.name, policy.sha256));
+                        text.line(format_args!(
+                            "{:<32} {}",
+                            policy.name.as_str(),
+                            policy.sha256
+                        ));
                     }
                     text.into()
                 })
@@ -316,7 +322,8 @@ impl ReferenceCommand {
                         let host_data = value.host_data.as_deref().unwrap_or("any");
                         text.line(format_args!(
                             "{:<24} launch digest {}  HOST_DATA {host_data}",
-                            value.name, value.launch_digest
+                            value.name.as_str(),
+                            value.launch_digest
                         ));
                     }
                     text.into()
