@@ -1,4 +1,4 @@
-//! The three calls without a safe wrapper that fits.
+//! The calls without a safe wrapper that fits.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -26,6 +26,32 @@ pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()>
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// What `rt_sigaction` takes on Linux: handler, flags, restorer and mask; all zero is `SIG_DFL`.
+type KernelSigaction = [u64; 4];
+
+/// Gives every signal its default effect.
+///
+/// The C library keeps two realtime signals to itself and leaves one of them ignored in
+/// processes that it spawns, which a program would inherit; so the kernel is asked directly.
+pub(crate) fn default_signals() {
+    let default: KernelSigaction = [0; 4];
+    for signal in 1..=MAX_SIGNAL {
+        // SAFETY: the new action is readable for the length of the call and has the kernel's
+        // layout for 64-bit machines; no old action is asked for; the mask has eight bytes. The
+        // call changes no memory of this process. It fails for SIGKILL and SIGSTOP alone, which
+        // have no other effect.
+        let _ = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<KernelSigaction>(),
+                size_of::<u64>(),
+            )
+        };
     }
 }
 

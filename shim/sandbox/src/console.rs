@@ -7,6 +7,7 @@ use redoubt_agent_api::stage::{FatalLine, MAX_LINE_BYTES, Stage, StageLine};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::watch;
 
+use crate::console_log::ConsoleLog;
 use crate::trail::Trail;
 
 /// How much of the console is kept, in bytes.
@@ -253,6 +254,7 @@ impl Console {
 
     async fn follow(self, mut stream: impl AsyncRead + Unpin) {
         let mut scanner = ConsoleScanner::new();
+        let mut log = ConsoleLog::default();
         let mut buffer = vec![0_u8; 4096];
         loop {
             let count = match stream.read(&mut buffer).await {
@@ -261,6 +263,7 @@ impl Console {
             };
             let bytes = buffer.get(..count).unwrap_or_default();
             self.keep(bytes);
+            log.feed(bytes, |line| self.trail.console(line));
             let events = scanner.feed(bytes);
             for event in &events {
                 match event {
@@ -323,7 +326,7 @@ fn is_dump(line: &str) -> bool {
 }
 
 /// Text without ECMA-48 control sequences (`ESC [ … final byte`).
-fn without_escapes(text: &str) -> String {
+pub(crate) fn without_escapes(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

@@ -12,6 +12,7 @@ mod boot;
 mod cgroup;
 mod cleanup;
 mod console;
+mod console_log;
 mod error;
 mod id;
 mod launch;

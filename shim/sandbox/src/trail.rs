@@ -65,6 +65,11 @@ impl Trail {
         })
     }
 
+    /// Passes a line of the guest's console on to the log, if that is at debug level.
+    pub(crate) fn console(&self, line: &str) {
+        tracing::debug!(sandbox = %self.shared.sandbox, line, "guest console");
+    }
+
     /// Notes that a stage was reached. A full disk is logged; it stops no sandbox.
     pub fn record(&self, stage: Stage, detail: &str) {
         let shared = &self.shared;

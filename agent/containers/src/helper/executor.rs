@@ -12,6 +12,8 @@ use std::rc::Rc;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 
+use crate::sys::default_signals;
+
 /// Where programs are looked for if the process has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// A shell's exit status for a program that is not there.
@@ -51,6 +53,7 @@ impl Executor for Workload {
             Err(problem) => return self.fail(problem.message(), NOT_FOUND),
         };
         let (name, rest) = args.split_first().ok_or(ExecutorError::InvalidArg)?;
+        default_signals();
         let error = Command::new(program).arg0(name).args(rest).exec();
         let status = if error.kind() == io::ErrorKind::NotFound {
             NOT_FOUND
