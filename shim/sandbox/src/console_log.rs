@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn lines_come_whole_and_without_control_sequences() {
-        let lines = lines_of(b"\x1b[2J\x1b[01;01HBdsDxe: starting\r\n\n[    0.0] Linux\r\nunfinished");
+        let lines =
+            lines_of(b"\x1b[2J\x1b[01;01HBdsDxe: starting\r\n\n[    0.0] Linux\r\nunfinished");
         assert_eq!(lines, ["BdsDxe: starting", "[    0.0] Linux"]);
     }
 
