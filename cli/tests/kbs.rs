@@ -10,6 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -105,10 +107,8 @@ impl Site {
     /// Asks the broker to end, and expects that it does so well.
     fn stop(&mut self) {
         let mut broker = self.broker.take().unwrap();
-        let asked = Command::new("kill")
-            .args(["-TERM", &broker.id().to_string()])
-            .status();
-        assert!(asked.unwrap().success());
+        let pid = Pid::from_raw(broker.id().try_into().unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
         assert!(broker.wait().unwrap().success());
     }
 }
