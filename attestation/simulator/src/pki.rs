@@ -15,7 +15,7 @@ use der::asn1::{Any, BitString, GeneralizedTime, Ia5String, OctetString, UtcTime
 use der::flagset::FlagSet;
 use der::{Decode, Encode, Sequence};
 use getrandom::SysRng;
-use p384::pkcs8::{DecodePrivateKey, EncodePublicKey};
+use p384::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
 use redoubt_evidence::{Product, TcbVersion};
 use rsa::RsaPrivateKey;
 use rsa::rand_core::UnwrapErr;
@@ -29,6 +29,7 @@ use x509_cert::serial_number::SerialNumber;
 use x509_cert::spki::{AlgorithmIdentifierOwned, ObjectIdentifier, SubjectPublicKeyInfoOwned};
 use x509_cert::time::{Time, Validity};
 use x509_cert::{AlgorithmIdentifier, Version};
+use zeroize::Zeroizing;
 
 use crate::error::SimulatorError;
 
@@ -133,6 +134,15 @@ impl AuthorityKey {
     pub fn from_pkcs8_pem(pem: &str) -> Result<Self, SimulatorError> {
         let key = RsaPrivateKey::from_pkcs8_pem(pem).map_err(rsa::Error::from);
         key.map(Self).map_err(SimulatorError::Rsa)
+    }
+
+    /// Writes the key in PKCS #8 PEM.
+    pub fn to_pkcs8_pem(&self) -> Result<Zeroizing<String>, SimulatorError> {
+        let pem = self
+            .0
+            .to_pkcs8_pem(LineEnding::LF)
+            .map_err(rsa::Error::from);
+        pem.map_err(SimulatorError::Rsa)
     }
 
     fn public(&self) -> Result<SubjectPublicKeyInfoOwned, SimulatorError> {
