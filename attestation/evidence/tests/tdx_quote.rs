@@ -187,3 +187,47 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn every_field_is_read_as_trustee_reads_it() {
+    let claims = include_str!("../testdata/tdx/trustee-claims-of-tdx_quote_4.json");
+    let claims: serde_json::Value = serde_json::from_str(claims).unwrap();
+    let quote = include_bytes!("../testdata/tdx/tdx_quote_4.dat");
+    let quote = TdxQuote::parse(quote).unwrap();
+    let report = quote.report();
+    let body = &claims["quote"]["body"];
+    for (name, bytes) in [
+        ("tcb_svn", report.tee_tcb_svn.as_slice()),
+        ("mr_seam", &report.mr_seam),
+        ("mrsigner_seam", &report.mr_signer_seam),
+        (
+            "seam_attributes",
+            &report.seam_attributes.get().to_le_bytes(),
+        ),
+        ("td_attributes", &report.td_attributes.get().to_le_bytes()),
+        ("xfam", &report.xfam.get().to_le_bytes()),
+        ("mr_td", &report.mr_td),
+        ("mr_config_id", &report.mr_config_id),
+        ("mr_owner", &report.mr_owner),
+        ("mr_owner_config", &report.mr_owner_config),
+        ("rtmr_0", &report.rtmrs[0]),
+        ("rtmr_1", &report.rtmrs[1]),
+        ("rtmr_2", &report.rtmrs[2]),
+        ("rtmr_3", &report.rtmrs[3]),
+        ("report_data", &report.report_data),
+    ] {
+        assert_eq!(body[name], hex::encode(bytes), "{name}");
+    }
+    assert_eq!(claims["report_data"], hex::encode(report.report_data));
+    assert_eq!(claims["init_data"], hex::encode(report.mr_config_id));
+    let attributes = quote.attributes();
+    assert_eq!(claims["td_attributes"]["debug"], attributes.debug());
+    assert_eq!(
+        claims["td_attributes"]["septve_disable"],
+        attributes.sept_ve_disabled()
+    );
+    assert_eq!(
+        claims["td_attributes"]["perfmon"],
+        attributes.performance_monitoring()
+    );
+}
