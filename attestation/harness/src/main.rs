@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -60,6 +61,10 @@ struct RunArgs {
     /// Only the cases for one target.
     #[arg(long, value_enum, value_name = "TARGET")]
     only: Option<Only>,
+    /// How long the broker's sessions last: wait for so long in the case of one that has ended,
+    /// which is left out without it.
+    #[arg(long, value_name = "SECONDS")]
+    session_lifetime: Option<u64>,
     /// Print JSON.
     #[arg(long, conflicts_with = "junit")]
     json: bool,
@@ -174,6 +179,7 @@ async fn run_cases(args: &RunArgs) -> anyhow::Result<ExitCode> {
             Only::Verifier => Target::Verifier,
             Only::Broker => Target::Broker,
         }),
+        session_lifetime: args.session_lifetime.map(Duration::from_secs),
     };
     let report = if let Some(url) = &args.against {
         let certificate = args.certificate.as_ref().map(std::fs::read).transpose()?;

@@ -1,6 +1,6 @@
 //! Running cases.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::broker::BrokerClient;
 use crate::case::{Case, Row, Run, Target};
@@ -16,6 +16,9 @@ pub struct Selection {
     pub rows: Vec<Row>,
     /// Those that are put to this target; all without one.
     pub target: Option<Target>,
+    /// How long the broker's sessions last. With it, one case waits for so long
+    /// and answers a challenge that has ended.
+    pub session_lifetime: Option<Duration>,
 }
 
 impl Selection {
@@ -26,19 +29,20 @@ impl Selection {
 }
 
 /// Every case there is.
-pub(crate) fn all() -> Vec<Case> {
+fn all(selection: &Selection) -> Vec<Case> {
     let mut cases = snp::cases();
     cases.extend(tdx::cases());
     cases.extend(log::cases());
     cases.extend(wire::cases());
     cases.extend(broker::cases());
+    cases.extend(selection.session_lifetime.map(broker::ended_session));
     cases
 }
 
 /// Runs the selected cases, one after the other.
 pub async fn run(site: &Site, client: &BrokerClient, selection: &Selection) -> Report {
     let mut report = Report::default();
-    for case in all().iter().filter(|case| selection.holds(case)) {
+    for case in all(selection).iter().filter(|case| selection.holds(case)) {
         let start = Instant::now();
         let outcome = match &case.run {
             Run::Local(run) => run(site),

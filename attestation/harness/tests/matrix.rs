@@ -26,7 +26,7 @@ async fn run_row(row: Row) -> Report {
     let broker = LocalBroker::start(&site).unwrap();
     let selection = Selection {
         rows: vec![row],
-        target: None,
+        ..Selection::default()
     };
     let report = run(&site, &broker.client().unwrap(), &selection).await;
     broker.stop().await.unwrap();
@@ -80,6 +80,7 @@ async fn a_broker_of_another_site_fails_the_good_cases() {
     let selection = Selection {
         rows: Vec::new(),
         target: Some(Target::Broker),
+        ..Selection::default()
     };
     let report = run(&site, &broker.client().unwrap(), &selection).await;
     let (good, bad): (Vec<_>, Vec<_>) = report
@@ -106,11 +107,28 @@ async fn a_broker_that_lets_everything_pass_fails_the_bad_cases() {
     .unwrap();
     let selection = Selection {
         rows: vec![Row::Release],
-        target: None,
+        ..Selection::default()
     };
     let report = run(&site, &broker.client().unwrap(), &selection).await;
     let failed: Vec<_> = report.failed().map(|case| case.name).collect();
     assert_eq!(failed, ["an unknown launch digest"], "{report}");
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_takes_no_evidence() {
+    const LIFETIME_S: u32 = 10;
+    let site = Site::generate().unwrap();
+    let broker = LocalBroker::start_with(&site, |config| config.session.lifetime_s = LIFETIME_S);
+    let broker = broker.unwrap();
+    let selection = Selection {
+        rows: vec![Row::Binding],
+        target: Some(Target::Broker),
+        session_lifetime: Some(Duration::from_secs(LIFETIME_S.into())),
+    };
+    let report = run(&site, &broker.client().unwrap(), &selection).await;
+    let last = report.cases.last().unwrap();
+    assert_eq!(last.name, "a session that has ended");
+    assert!(report.failed().next().is_none(), "{report}");
 }
 
 #[tokio::test]
@@ -120,6 +138,7 @@ async fn no_broker_is_not_a_refusal() {
     let selection = Selection {
         rows: vec![Row::Binding],
         target: Some(Target::Broker),
+        ..Selection::default()
     };
     let report = run(&site, &client, &selection).await;
     assert_eq!(report.passed(), 0, "{report}");
@@ -135,6 +154,7 @@ async fn a_stored_site_is_the_same_site() {
     let selection = Selection {
         rows: vec![Row::SnpChain],
         target: Some(Target::Broker),
+        ..Selection::default()
     };
     let report = run(&read, &broker.client().unwrap(), &selection).await;
     assert!(report.failed().next().is_none(), "{report}");

@@ -1,5 +1,7 @@
 //! Handshakes, good and bad.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redoubt_kbs_protocol::{
@@ -207,6 +209,24 @@ async fn replayed(site: &Site, client: &BrokerClient) -> Outcome {
     let mut replay = guest(&session, |bound| good(site, bound))?;
     replay.request.tee_evidence = earlier.request.tee_evidence;
     release(client, &session, &replay, RESOURCE_PATH).await
+}
+
+/// An answer that comes after the end of its session.
+async fn answered_late(site: &Site, client: &BrokerClient, lifetime: Duration) -> Outcome {
+    let session = given!(client.auth(Tee::Snp).await?);
+    let late = guest(&session, |bound| good(site, bound))?;
+    tokio::time::sleep(lifetime + Duration::from_secs(1)).await;
+    release(client, &session, &late, RESOURCE_PATH).await
+}
+
+/// The case of a session that has ended, for a broker whose sessions last so long.
+pub(crate) fn ended_session(lifetime: Duration) -> Case {
+    Case::broker(
+        Row::Binding,
+        "a session that has ended",
+        NO_SESSION,
+        move |site, client| Box::pin(answered_late(site, client, lifetime)),
+    )
 }
 
 /// An unknown guest: authentic, but not among the reference values.

@@ -26,6 +26,14 @@ pub struct LocalBroker {
 impl LocalBroker {
     /// Starts it on a port of its own.
     pub fn start(site: &Site) -> Result<Self, HarnessError> {
+        Self::start_with(site, |_| {})
+    }
+
+    /// The same with a changed configuration.
+    pub fn start_with(
+        site: &Site,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Result<Self, HarnessError> {
         let dir = tempfile::tempdir().map_err(|source| HarnessError::File {
             path: std::env::temp_dir(),
             action: "written",
@@ -54,6 +62,7 @@ impl LocalBroker {
         };
         config.limits.requests_per_second = 10_000;
         config.limits.burst = 10_000;
+        change(&mut config);
         let server = Server::bind(config)?;
         let url = format!("http://{}", server.address());
         let (stop, stopped) = oneshot::channel::<()>();

@@ -7,4 +7,4 @@ mod local;
 pub use client::BrokerClient;
 pub use local::LocalBroker;
 
-pub(crate) use cases::{attempt, cases};
+pub(crate) use cases::{attempt, cases, ended_session};
