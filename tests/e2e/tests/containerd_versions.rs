@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use redoubt_e2e::Fixture;
 use redoubt_e2e::requests::{any_program, shell};
 
@@ -30,7 +30,8 @@ fn every_release_of_containerd_runs_pods_and_ends_them() -> Result<()> {
 fn a_pod_runs_takes_an_exec_and_is_killed(fixture: &Fixture) -> Result<()> {
     let scenario = fixture.prepare(&any_program(fixture))?;
     let mut pod = fixture.start_pod(&scenario, &shell("echo up; exec sleep 1000"))?;
-    pod.wait_for_stage("container-started", Duration::from_secs(60))?;
+    pod.wait_for_stage("container-started", Duration::from_secs(60))
+        .with_context(|| fixture.logs())?;
     let arguments = [
         "exec",
         "--exec-id",

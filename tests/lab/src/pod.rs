@@ -134,7 +134,10 @@ impl RunningPod {
         let start = Instant::now();
         while !self.trail().iter().any(|line| line.stage == stage) {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the pod ended with {status} before {stage}");
+                self.has_ended = true;
+                let said = self.stderr.take().map(JoinHandle::join);
+                let said = said.and_then(Result::ok).unwrap_or_default();
+                bail!("the pod ended with {status} before {stage}: {said}");
             }
             if start.elapsed() > limit {
                 bail!("the pod did not reach {stage} within {} s", limit.as_secs());
