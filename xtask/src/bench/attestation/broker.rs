@@ -54,7 +54,9 @@ impl Broker {
         serve
             .args(["kbs", "serve", "--config"])
             .arg(&config)
-            .env("RUST_LOG", "error");
+            .env("RUST_LOG", "error")
+            // As in the unit of docs/operations.md.
+            .env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1");
         let child = serve.spawn().context("cannot start the broker")?;
         let broker = Self {
             child,
