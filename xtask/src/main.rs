@@ -11,6 +11,7 @@ mod docs;
 mod fuzz;
 mod guest;
 mod paths;
+mod peer;
 mod printer;
 mod reference;
 mod setup;

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::paths::Paths;
 use crate::printer::Printer;
-use crate::{build, docs, guest, setup};
+use crate::{build, docs, guest, peer, setup};
 
 /// Options of the tests.
 #[derive(Debug, Args)]
@@ -19,6 +19,12 @@ pub(crate) struct TestOptions {
     /// Run only the end-to-end tests.
     #[arg(long, conflicts_with = "fast")]
     e2e: bool,
+    /// Run only the comparison of launch digests with sev-snp-measure.
+    #[arg(long, conflicts_with_all = ["fast", "e2e"])]
+    reference: bool,
+    /// Compare the launches of an earlier comparison instead of others.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Passed on to the test runner, for example a test's name.
     #[arg(last = true)]
     filters: Vec<String>,
@@ -31,6 +37,11 @@ const E2E: &str = "redoubt-e2e";
 pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
     let paths = Paths::find()?;
     let prepared = setup::run(printer)?;
+    if options.reference {
+        printer.step("building shim and command line");
+        build::host_programs(&paths)?;
+        return peer::compare(printer, &paths, &prepared, options.seed);
+    }
     let tools = setup::test_tools(printer, &paths)?;
     if !options.e2e {
         checks(printer, &paths, &tools)?;
@@ -54,6 +65,9 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
         succeed(nextest.args(&options.filters), "unit tests")?;
         // The unit tests have built the command whose help the pages show.
         docs::check(printer, &paths)?;
+        if options.filters.is_empty() {
+            peer::compare(printer, &paths, &prepared, options.seed)?;
+        }
     }
     if !options.fast {
         guest::run(printer)?;

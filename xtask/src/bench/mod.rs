@@ -1,6 +1,7 @@
 //! Benchmarks that print a ratio against a floor or a peer measured in the same run.
 
 mod attestation;
+mod measure;
 mod pull;
 mod start;
 
@@ -26,6 +27,12 @@ enum Bench {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// `redoubt measure snp` over only hashing the same files, and over sev-snp-measure.
+    Measure {
+        /// How many times each side is measured.
+        #[arg(long, default_value_t = 25)]
+        rounds: usize,
+    },
     /// `redoubt image pull` over skopeo with umoci and over the bare floor.
     Pull(pull::PullOptions),
     /// Verifications over raw signatures, and a key broker with many guests.
@@ -36,6 +43,7 @@ enum Bench {
 pub(crate) fn run(printer: &Printer, options: &BenchOptions) -> Result<()> {
     match &options.bench {
         Bench::Start { rounds } => start::run(printer, (*rounds).max(1)),
+        Bench::Measure { rounds } => measure::run(printer, (*rounds).max(1)),
         Bench::Pull(options) => pull::run(printer, options),
         Bench::Attestation(options) => attestation::run(printer, options),
     }
