@@ -76,6 +76,7 @@ fn blocks_and_key_digests_are_those_of_sev_snp_measure() {
 fn the_authentication_of_virtee_sev_is_read_and_written_unchanged() {
     let auth = IdAuth::parse(RS_AUTH).unwrap();
     assert_eq!(auth.to_bytes(), *RS_AUTH);
+    auth.verify(&rs_block()).unwrap();
     assert_eq!(
         RS_AUTH[0x40..0x240],
         *include_bytes!("../testdata/rs-test_id_sig.bin")
