@@ -10,7 +10,7 @@ use crate::bytes::u32_at;
 use crate::error::FirmwareError;
 use crate::footer::FooterTable;
 use crate::guid::Guid;
-use crate::sev::{self, SevSection, SevSectionKind};
+use crate::sev::{self, SevMetadata, SevSection, SevSectionKind};
 use crate::tdx::{self, TdxSection, TdxSectionKind};
 use crate::versions::{self, FirmwareVersion};
 
@@ -72,6 +72,8 @@ pub struct Firmware {
     reset_eip: Option<u32>,
     svsm_launch_offset: Option<u32>,
     sections: Vec<SevSection>,
+    /// The SEV metadata has entries for memory that this build does not have.
+    lacks_sev_memory: bool,
     tdx_sections: Vec<TdxSection>,
 }
 
@@ -89,8 +91,11 @@ impl Firmware {
             return Err(FirmwareError::NotWholePages { size });
         }
         let footer = FooterTable::parse(bytes)?;
-        let sections = match footer.data::<4>(bytes, Guid::SEV_METADATA)? {
-            None => Vec::new(),
+        let SevMetadata {
+            sections,
+            lacks_memory,
+        } = match footer.data::<4>(bytes, Guid::SEV_METADATA)? {
+            None => SevMetadata::default(),
             Some((at, data)) => sev::parse_sections(bytes, at, u32::from_le_bytes(data))?,
         };
         let tdx_sections = match footer.data::<4>(bytes, Guid::TDX_METADATA)? {
@@ -107,6 +112,7 @@ impl Firmware {
             image: bytes.to_vec(),
             footer,
             sections,
+            lacks_sev_memory: lacks_memory,
             tdx_sections,
         };
         Ok(firmware)
@@ -131,9 +137,14 @@ impl Firmware {
     pub fn kind(&self) -> FirmwareKind {
         match self.kernel_hash_area {
             Some(_) => FirmwareKind::AmdSev,
-            None if self.sections.is_empty() && self.has_tdx_metadata() => FirmwareKind::Tdvf,
+            None if self.has_tdx_metadata() && !self.has_sev_memory() => FirmwareKind::Tdvf,
             None => FirmwareKind::Generic,
         }
+    }
+
+    /// True if an SEV-SNP guest finds the memory that the firmware's first steps need.
+    fn has_sev_memory(&self) -> bool {
+        !self.sections.is_empty() && !self.lacks_sev_memory
     }
 
     /// Where the kernel-hash table goes; `None` if the image takes none.
@@ -210,7 +221,9 @@ impl Firmware {
             },
             Capability {
                 name: "sev-snp",
-                present: sev(SevSectionKind::Cpuid) && sev(SevSectionKind::Secrets),
+                present: self.has_sev_memory()
+                    && sev(SevSectionKind::Cpuid)
+                    && sev(SevSectionKind::Secrets),
                 meaning: "starts as an SEV-SNP guest",
                 without: "an SEV-SNP guest does not start with it",
             },

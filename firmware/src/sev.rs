@@ -80,12 +80,22 @@ impl SevSection {
     }
 }
 
+/// What the metadata lists.
+#[derive(Debug, Default)]
+pub(crate) struct SevMetadata {
+    pub(crate) sections: Vec<SevSection>,
+    /// The build has none of the memory that its metadata has an entry for.
+    ///
+    /// Builds for TDX alone share the list with other builds and leave such entries at zero.
+    pub(crate) lacks_memory: bool,
+}
+
 /// Reads the metadata that starts `distance` bytes before the end of the image.
 pub(crate) fn parse_sections(
     image: &[u8],
     pointer_at: usize,
     distance: u32,
-) -> Result<Vec<SevSection>, FirmwareError> {
+) -> Result<SevMetadata, FirmwareError> {
     let misplaced = FirmwareError::MetadataPlace {
         offset: pointer_at,
         distance,
@@ -120,9 +130,18 @@ pub(crate) fn parse_sections(
     }
     let end = start + needed.unwrap_or(HEADER_LEN);
     let mut sections = Vec::new();
+    let mut lacks_memory = false;
     for offset in (start + HEADER_LEN..end).step_by(DESCRIPTOR_LEN) {
+        let word = |at: usize| u32_at(image, offset + at).unwrap_or(0);
+        if (word(0), word(4)) == (0, 0) {
+            lacks_memory |= SevSectionKind::from(word(8)) == SevSectionKind::SecMem;
+            continue;
+        }
         let section = parse_section(image, offset)?;
-        if sections.iter().any(|other| section.overlaps(other)) {
+        if sections
+            .iter()
+            .any(|other: &SevSection| section.overlaps(other))
+        {
             return Err(FirmwareError::SectionOverlap {
                 offset,
                 gpa: section.gpa,
@@ -130,7 +149,10 @@ pub(crate) fn parse_sections(
         }
         sections.push(section);
     }
-    Ok(sections)
+    Ok(SevMetadata {
+        sections,
+        lacks_memory,
+    })
 }
 
 fn parse_section(image: &[u8], offset: usize) -> Result<SevSection, FirmwareError> {

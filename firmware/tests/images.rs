@@ -14,6 +14,7 @@ use redoubt_firmware::{
 
 const AMDSEV: &[u8] = include_bytes!("../testdata/ovmf_AmdSev_suffix.bin");
 const GENERIC: &[u8] = include_bytes!("../testdata/ovmf_OvmfX64_suffix.bin");
+const INTEL_TDX: &[u8] = include_bytes!("../testdata/ovmf_IntelTdx_suffix.bin");
 const UBUNTU: &[u8] =
     include_bytes!("../../measured-boot/launch-digest/testdata/OVMF-ubuntu-2025.02-3ubuntu2.fd.gz");
 
@@ -324,6 +325,37 @@ fn a_whole_image_names_its_tdx_sections_and_version() {
         month: 2,
     };
     assert_eq!(version.release(), Some(release));
+}
+
+#[test]
+fn a_build_for_tdx_alone_lists_sev_memory_that_it_does_not_have() {
+    let firmware = Firmware::parse(INTEL_TDX).unwrap();
+    assert_eq!(firmware.kind(), FirmwareKind::Tdvf);
+    assert_eq!(firmware.tdx_sections().len(), 6);
+    // The entries for a service module and for the memory above are zero.
+    let kinds: Vec<_> = firmware.sev_sections().iter().map(|s| s.kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            SevSectionKind::SecMem,
+            SevSectionKind::SecMem,
+            SevSectionKind::Secrets,
+            SevSectionKind::Cpuid
+        ]
+    );
+    let present: Vec<_> = firmware
+        .capabilities()
+        .into_iter()
+        .filter(|capability| capability.present)
+        .map(|capability| capability.name)
+        .collect();
+    assert_eq!(present, ["multiple-vcpus", "tdx"]);
+    // A length without an address, or the other way round, is no such entry.
+    let empty = metadata_of(INTEL_TDX) + 16 + 5 * 12;
+    for (at, value) in [(0, 0x81_0000u32), (4, 0x1000)] {
+        let image = patched(INTEL_TDX, empty + at, &value.to_le_bytes());
+        assert_eq!(Firmware::parse(&image).is_ok(), at == 4, "{at}");
+    }
 }
 
 #[test]
