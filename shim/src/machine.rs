@@ -165,6 +165,7 @@ fn make_plan(request: &SandboxRequest, options: &RuntimeOptions) -> Result<Launc
         redoubt_launch_plan::load_files(&configuration, request).map_err(ShimError::passed)?;
     let plan = redoubt_launch_plan::plan(&configuration, request, &host_facts(), &files)
         .map_err(ShimError::passed)?;
+    plan.require_launchable().map_err(ShimError::passed)?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }

@@ -86,7 +86,7 @@ pub enum PlanError {
     },
     /// confidential_guest is true, but this host has no TEE
     NoTee,
-    /// confidential_guest is true, but Intel TDX is not supported yet
+    /// confidential_guest is true, but guests are not launched on Intel TDX yet
     TdxUnsupported,
     /// confidential_guest is true and sev_snp_guest false, but plain SEV is not supported
     PlainSev,
@@ -96,6 +96,16 @@ pub enum PlanError {
     NoKvm,
     /// SEV-SNP needs accelerator = "kvm"
     SnpNeedsKvm,
+    /// TDX needs accelerator = "kvm"
+    TdxNeedsKvm,
+    /// firmware {path:?} cannot start a TDX guest
+    NoTdxMetadata {
+        /// The path.
+        path: PathBuf,
+        /// What it lacks.
+        #[source]
+        cause: FirmwareError,
+    },
     /// this host has no /dev/vhost-net
     NoVhostNet,
     /// this host has no /dev/vhost-vsock
@@ -233,6 +243,12 @@ impl UserError for PlanError {
             }
             Self::MachineType { .. } => "set machine_type = \"q35\"",
             Self::MemoryTooSmall { .. } => "raise default_memory in [hypervisor.qemu]",
+            Self::TdxUnsupported => "use an SEV-SNP host",
+            Self::TdxNeedsKvm => "set accelerator = \"kvm\"",
+            Self::NoTdxMetadata { .. } => {
+                "use a build of OVMF for TDX, such as /usr/share/ovmf/OVMF.inteltdx.ms.fd of the \
+                 package ovmf-inteltdx"
+            }
             Self::PlainSev => "set sev_snp_guest = true",
             Self::NotSet { .. } => "set it in configuration.toml",
             Self::Missing { .. } => "install the file, or correct the key in configuration.toml",
@@ -305,6 +321,8 @@ impl PlanError {
             Self::IdBlockFormat { .. } => "RDT-PLAN-031",
             Self::IdBlockDigest { .. } => "RDT-PLAN-032",
             Self::IdBlockPolicy { .. } => "RDT-PLAN-033",
+            Self::TdxNeedsKvm => "RDT-PLAN-034",
+            Self::NoTdxMetadata { .. } => "RDT-PLAN-035",
         }
     }
 }

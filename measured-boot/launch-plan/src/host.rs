@@ -15,6 +15,8 @@ pub struct HostFacts {
     pub sev_snp: Option<SnpHost>,
     /// Intel TDX is enabled in the kernel.
     pub tdx: bool,
+    /// Intel's quote generation service listens on its Unix socket.
+    pub tdx_quote_socket: bool,
     /// `/dev/kvm` can be opened.
     pub kvm: bool,
     /// `/dev/vhost-net` exists.
@@ -52,10 +54,24 @@ impl HostFacts {
                 cbitpos: 51,
                 reduced_phys_bits: 1,
             }),
-            tdx: false,
+            ..Self::assumed_plain()
+        }
+    }
+
+    /// A host that offers everything a TDX launch needs; nothing in these facts is measured either.
+    pub fn assumed_tdx() -> Self {
+        Self {
+            tdx: true,
+            ..Self::assumed_plain()
+        }
+    }
+
+    fn assumed_plain() -> Self {
+        Self {
             kvm: true,
             vhost_net: true,
             vhost_vsock: true,
+            ..Self::default()
         }
     }
 }

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod acpi_run;
 mod config;
 mod error;
 mod files;
@@ -34,9 +35,11 @@ pub use files::{
 pub use host::{HostFacts, SnpHost};
 pub use plan::{
     Accelerator, AgentPlan, IdBlockPlan, InitdataPlan, LaunchPlan, MemoryBacking, NetworkModel,
-    Origin, Protection, ShimPlan, SimulatedLaunch, SnpLaunchPlan, VsockPlan, plan,
+    Origin, Protection, QuoteService, ShimPlan, SimulatedLaunch, SnpLaunchPlan, TdxLaunchPlan,
+    VsockPlan, plan,
 };
 pub use request::{ResourceLimits, SandboxRequest};
 pub use resources::{
-    ConsoleResource, LaunchResources, NetworkInterface, QmpResource, VsockResource,
+    AcpiRunResources, ConsoleResource, LaunchResources, NetworkInterface, QmpResource,
+    VsockResource,
 };

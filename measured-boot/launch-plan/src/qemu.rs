@@ -6,8 +6,12 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 
-use crate::plan::{Accelerator, IdBlockPlan, LaunchPlan, Protection, SnpLaunchPlan, VsockPlan};
+use crate::plan::{
+    Accelerator, IdBlockPlan, LaunchPlan, Protection, QuoteService, SnpLaunchPlan, TdxLaunchPlan,
+    VsockPlan,
+};
 use crate::resources::{
     ConsoleResource, LaunchResources, NetworkInterface, QmpResource, VsockResource,
 };
@@ -43,20 +47,23 @@ impl LaunchPlan {
             machine.push_str(",kernel_irqchip=split");
         }
         machine.push_str(",memory-backend=ram0");
-        if matches!(self.protection, Protection::Snp { .. }) {
-            machine.push_str(",confidential-guest-support=snp");
+        match self.protection {
+            Protection::Snp { .. } => machine.push_str(",confidential-guest-support=snp"),
+            Protection::Tdx { .. } => machine.push_str(",confidential-guest-support=tdx"),
+            Protection::None | Protection::SimulatedSnp { .. } => {}
         }
         append(&mut machine, &self.machine_accelerators);
         args.pair("-machine", machine);
         let mut cpu = self.cpu_model.clone();
         append(&mut cpu, &self.cpu_features);
         args.pair("-cpu", cpu);
-        let vcpus = self.vcpus;
-        args.pair(
-            "-smp",
-            format!("{vcpus},sockets=1,cores={vcpus},threads=1,maxcpus={vcpus}"),
-        );
+        args.pair("-smp", self.smp());
         args.pair("-rtc", "base=utc");
+    }
+
+    pub(crate) fn smp(&self) -> String {
+        let vcpus = self.vcpus;
+        format!("{vcpus},sockets=1,cores={vcpus},threads=1,maxcpus={vcpus}")
     }
 
     fn memory(&self, args: &mut Args) {
@@ -94,6 +101,9 @@ impl LaunchPlan {
                 );
                 args.pair("-object", object + &reported(launch));
             }
+            Protection::Tdx { launch } => {
+                args.pair("-object", tdx_guest(launch));
+            }
             Protection::SimulatedSnp { hash_area, .. } => {
                 if let Some(table) = &resources.hash_table {
                     let address = format!(",addr={:#x},force-raw=on", hash_area.gpa);
@@ -129,6 +139,27 @@ impl LaunchPlan {
             args.pair("-device", "virtio-rng-pci,rng=rng0");
         }
     }
+}
+
+/// The object of a TDX guest. Debugging is off, as nothing asks for it.
+fn tdx_guest(launch: &TdxLaunchPlan) -> String {
+    let quote_service = match &launch.quote_service {
+        QuoteService::Unix { path } => json!({ "type": "unix", "path": path.to_string_lossy() }),
+        // Addresses of vsock are texts in QEMU's JSON; 2 is the host.
+        QuoteService::Vsock { port } => {
+            json!({ "type": "vsock", "cid": "2", "port": port.to_string() })
+        }
+    };
+    let mut object = json!({
+        "qom-type": "tdx-guest",
+        "id": "tdx",
+        "sept-ve-disable": true,
+        "quote-generation-socket": quote_service,
+    });
+    if launch.mr_config_id != [0; 48] {
+        object["mrconfigid"] = STANDARD.encode(launch.mr_config_id).into();
+    }
+    object.to_string()
 }
 
 /// The parts of an SNP launch that the guest's report repeats.
@@ -231,7 +262,7 @@ fn joined(fds: &[i32]) -> String {
     fds.iter().map(i32::to_string).collect::<Vec<_>>().join(":")
 }
 
-fn append(option: &mut String, more: &str) {
+pub(crate) fn append(option: &mut String, more: &str) {
     if !more.is_empty() {
         option.push(',');
         option.push_str(more);
@@ -240,23 +271,23 @@ fn append(option: &mut String, more: &str) {
 
 /// Arguments under construction.
 #[derive(Default)]
-struct Args(Vec<OsString>);
+pub(crate) struct Args(pub(crate) Vec<OsString>);
 
 impl Args {
-    fn flag(&mut self, flag: impl Into<OsString>) -> &mut Self {
+    pub(crate) fn flag(&mut self, flag: impl Into<OsString>) -> &mut Self {
         self.0.push(flag.into());
         self
     }
 
-    fn pair(&mut self, name: &str, value: impl Into<OsString>) -> &mut Self {
+    pub(crate) fn pair(&mut self, name: &str, value: impl Into<OsString>) -> &mut Self {
         self.flag(name).flag(value)
     }
 
-    fn path(&mut self, path: &Path) -> &mut Self {
+    pub(crate) fn path(&mut self, path: &Path) -> &mut Self {
         self.flag(path)
     }
 
-    fn with_path(&mut self, before: &str, path: &Path, after: &str) -> &mut Self {
+    pub(crate) fn with_path(&mut self, before: &str, path: &Path, after: &str) -> &mut Self {
         let mut option = OsString::from(before);
         option.push(Self::escaped(path));
         option.push(after);
@@ -264,7 +295,7 @@ impl Args {
     }
 
     /// A path inside an option: QEMU reads a doubled comma as one that belongs to the value.
-    fn escaped(path: &Path) -> OsString {
+    pub(crate) fn escaped(path: &Path) -> OsString {
         let mut escaped = Vec::new();
         for byte in path.as_os_str().as_bytes() {
             escaped.push(*byte);

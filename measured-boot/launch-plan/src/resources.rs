@@ -23,6 +23,23 @@ pub struct LaunchResources {
     pub pid_file: Option<PathBuf>,
 }
 
+/// What a run of QEMU needs that is to show its ACPI tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcpiRunResources {
+    /// Firmware in the place of the plan's.
+    pub firmware: Option<PathBuf>,
+    /// Number of network interfaces.
+    pub interfaces: usize,
+    /// Physical address bits of the TDX host's processors, as guests see them.
+    pub phys_bits: u8,
+    /// File to which QEMU writes what the firmware prints.
+    pub console: PathBuf,
+    /// Where QEMU listens for QMP.
+    pub qmp: PathBuf,
+    /// Where QEMU listens for commands of its test protocol.
+    pub qtest: PathBuf,
+}
+
 /// The host's end of the vsock device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VsockResource {

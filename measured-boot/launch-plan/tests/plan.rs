@@ -36,6 +36,7 @@ const PLAIN: &str = "default_memory = 512\n";
 const BARE: HostFacts = HostFacts {
     sev_snp: None,
     tdx: false,
+    tdx_quote_socket: false,
     kvm: false,
     vhost_net: false,
     vhost_vsock: false,
@@ -478,7 +479,8 @@ fn a_confidential_guest_never_becomes_a_plain_one() {
         ..HostFacts::assumed_snp()
     };
     assert_snapshot!(refused(SNP, &kvm), @"[RDT-PLAN-010] confidential_guest is true, but this host has no TEE (hint: enable SEV-SNP in the host's firmware and kernel (kvm_amd sev_snp=Y); for tests, name a simulated identity in snp_simulation)");
-    assert_snapshot!(refused(SNP, &HostFacts { tdx: true, ..kvm }), @"[RDT-PLAN-011] confidential_guest is true, but Intel TDX is not supported yet");
+    let tdx = HostFacts { tdx: true, ..kvm };
+    assert_snapshot!(refused(&format!("{SNP}accelerator = \"tcg\"\n"), &tdx), @r#"[RDT-PLAN-034] TDX needs accelerator = "kvm" (hint: set accelerator = "kvm")"#);
     let snp = HostFacts::assumed_snp();
     assert_snapshot!(refused(&format!("{SNP}sev_snp_guest = false\n"), &snp), @"[RDT-PLAN-012] confidential_guest is true and sev_snp_guest false, but plain SEV is not supported (hint: set sev_snp_guest = true)");
     assert_snapshot!(refused(&format!("{SNP}accelerator = \"tcg\"\n"), &snp), @r#"[RDT-PLAN-015] SEV-SNP needs accelerator = "kvm""#);

@@ -124,7 +124,10 @@ impl Boot<'_> {
     /// and a kernel that was told to be quiet shows only here that it runs.
     async fn firmware_stuck(&self) -> SandboxError {
         let started = Instant::now();
-        let readable = !matches!(self.plan.protection, Protection::Snp { .. });
+        let readable = !matches!(
+            self.plan.protection,
+            Protection::Snp { .. } | Protection::Tdx { .. }
+        );
         let mut last: Option<Registers> = None;
         let mut equal = 0;
         loop {

@@ -15,6 +15,7 @@ pub fn host_facts() -> HostFacts {
     HostFacts {
         sev_snp: kvm.then(sev_snp).flatten(),
         tdx: kvm && is_on(&read_parameter("/sys/module/kvm_intel/parameters/tdx")),
+        tdx_quote_socket: Path::new("/var/run/tdx-qgs/qgs.socket").exists(),
         kvm,
         vhost_net: Path::new("/dev/vhost-net").exists(),
         vhost_vsock: Path::new("/dev/vhost-vsock").exists(),

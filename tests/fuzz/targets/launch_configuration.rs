@@ -79,6 +79,7 @@ fuzz_target!(|data: &[u8]| {
     let bare = HostFacts {
         sev_snp: None,
         tdx: false,
+        tdx_quote_socket: false,
         kvm: false,
         vhost_net: false,
         vhost_vsock: true,

@@ -42,6 +42,8 @@ settings! {
     snp_id_block: String = String::new(), Never;
     /// SEV-SNP ID authentication information in base64; goes with `snp_id_block`.
     snp_id_auth: String = String::new(), Never;
+    /// Vsock port of Intel's quote generation service on the host; 0 for its Unix socket, where that exists, or port 4050.
+    tdx_quote_generation_service_socket_port: u32 = 0, Never;
     /// Regular expressions for the names of hypervisor annotations that pods may use. An expression must match the whole name.
     enable_annotations: Vec<String> = Vec::new(), Never;
     /// Kernel parameters. Those of an annotation replace those of the same name. Measured.
@@ -168,7 +170,6 @@ settings! {
         "disable_guest_selinux": Bool = "true", Never, "SELinux labels are not used in the guest";
         "disable_seccomp": Bool = "false", Never, "it belongs to another hypervisor";
         "hypervisor_loglevel": Number = "0", Never, also ["hypervisor.qemu.log_level"], "QEMU's messages are always kept";
-        "tdx_quote_generation_service_socket_port": Number = "0", Never, "Intel TDX is not supported yet";
         "remote_hypervisor_socket": Text = "", Never, "it belongs to another hypervisor";
         "remote_hypervisor_timeout": Number = "0", Never, "it belongs to another hypervisor";
         "factory": Tables = "", Never, "virtual machines are not cloned from templates";

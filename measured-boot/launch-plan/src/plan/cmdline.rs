@@ -18,6 +18,7 @@ pub(crate) enum AttesterParam {
     None,
     Snp,
     SimulatedSnp,
+    Tdx,
 }
 
 impl AttesterParam {
@@ -26,6 +27,7 @@ impl AttesterParam {
             Self::None => "none",
             Self::Snp => "snp",
             Self::SimulatedSnp => "simulated-snp",
+            Self::Tdx => "tdx",
         }
     }
 }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use redoubt_firmware::GuestArea;
 
-use super::{LaunchPlan, NetworkModel, Protection, SnpLaunchPlan, VsockPlan};
+use super::{
+    LaunchPlan, NetworkModel, Protection, QuoteService, SnpLaunchPlan, TdxLaunchPlan, VsockPlan,
+};
 use crate::files::MeasuredFile;
 
 impl LaunchPlan {
@@ -49,6 +51,10 @@ impl LaunchPlan {
                 text.push_str("\nProtection\n  AMD SEV-SNP\n");
                 explain_snp(text, launch);
             }
+            Protection::Tdx { launch } => {
+                text.push_str("\nProtection\n  Intel TDX\n");
+                explain_tdx(text, launch);
+            }
             Protection::SimulatedSnp {
                 identity_dir,
                 hash_area,
@@ -82,9 +88,13 @@ impl LaunchPlan {
         let _ = writeln!(text, "  command line {:?}", self.cmdline);
         match &self.initdata {
             Some(initdata) => {
+                let register = match &self.protection {
+                    Protection::Tdx { .. } => "MRCONFIGID",
+                    _ => "HOST_DATA",
+                };
                 let _ = writeln!(
                     text,
-                    "  initdata of {} bytes, as HOST_DATA",
+                    "  initdata of {} bytes, as {register}",
                     initdata.toml.len()
                 );
             }
@@ -127,6 +137,18 @@ fn explain_snp(text: &mut String, launch: &SnpLaunchPlan) {
             Some(block) if block.author_key => "signed, with an author key",
             Some(_) => "signed",
         },
+    );
+}
+
+fn explain_tdx(text: &mut String, launch: &TdxLaunchPlan) {
+    let service = match &launch.quote_service {
+        QuoteService::Unix { path } => path.display().to_string(),
+        QuoteService::Vsock { port } => format!("vsock port {port} of the host"),
+    };
+    let _ = writeln!(
+        text,
+        "  MRCONFIGID {}\n  quotes by the service at {service}",
+        hex::encode(launch.mr_config_id),
     );
 }
 

@@ -207,6 +207,7 @@ fn cpu_model(settings: &HypervisorSettings, kind: Kind) -> String {
         Kind::Snp(_) => snp_cpu_model(settings),
         // The model is measured as configured; what emulates it is any CPU that works.
         Kind::SimulatedSnp => "max",
+        Kind::Tdx { .. } => own.unwrap_or("host"),
         Kind::None => own.unwrap_or(match settings.accelerator {
             Accelerator::Kvm => "host",
             Accelerator::Tcg => "max",

@@ -6,6 +6,7 @@ mod explain;
 mod make;
 mod protection;
 mod sizing;
+mod tdx;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use make::plan;
 
+use crate::error::PlanError;
 use crate::files::MeasuredFile;
 use crate::host::SnpHost;
 
@@ -108,6 +110,37 @@ pub enum Protection {
         hash_table: Vec<u8>,
         /// What a CPU would measure and report.
         launch: SnpLaunchPlan,
+    },
+    /// Intel TDX.
+    Tdx {
+        /// What the guest's report repeats, and who signs it.
+        launch: TdxLaunchPlan,
+    },
+}
+
+/// The properties of a TDX launch that are not in the measured files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TdxLaunchPlan {
+    /// `MRCONFIGID`: the initdata digest, zero without initdata.
+    #[serde(with = "crate::hex_bytes")]
+    pub mr_config_id: [u8; 48],
+    /// Who turns the guest's reports into quotes.
+    pub quote_service: QuoteService,
+}
+
+/// Where Intel's quote generation service listens on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum QuoteService {
+    /// A Unix socket.
+    Unix {
+        /// Path of the socket.
+        path: PathBuf,
+    },
+    /// A vsock port of the host.
+    Vsock {
+        /// The port.
+        port: u32,
     },
 }
 
@@ -251,10 +284,26 @@ impl LaunchPlan {
     /// The SNP part of the plan, real or simulated.
     pub fn snp(&self) -> Option<&SnpLaunchPlan> {
         match &self.protection {
-            Protection::None => None,
+            Protection::None | Protection::Tdx { .. } => None,
             Protection::Snp { launch, .. } | Protection::SimulatedSnp { launch, .. } => {
                 Some(launch)
             }
+        }
+    }
+
+    /// The TDX part of the plan.
+    pub fn tdx(&self) -> Option<&TdxLaunchPlan> {
+        match &self.protection {
+            Protection::Tdx { launch } => Some(launch),
+            _ => None,
+        }
+    }
+
+    /// Refuses what can be planned and measured, but not run yet.
+    pub fn require_launchable(&self) -> Result<(), PlanError> {
+        match self.tdx() {
+            Some(_) => Err(PlanError::TdxUnsupported),
+            None => Ok(()),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Which protection a sandbox gets, and what of it is measured and reported.
 
+use std::path::Path;
+
 use redoubt_firmware::{Firmware, GuestArea};
 use redoubt_id_block::{IdAuth, IdBlock};
 use redoubt_initdata::Initdata;
@@ -9,6 +11,7 @@ use redoubt_launch_digest::{
 };
 
 use super::cmdline::AttesterParam;
+use super::tdx;
 use super::{Accelerator, IdBlockPlan, Protection, SnpLaunchPlan};
 use crate::config::{Configuration, HypervisorSettings};
 use crate::error::PlanError;
@@ -24,6 +27,7 @@ pub(crate) enum Kind {
     None,
     Snp(SnpHost),
     SimulatedSnp,
+    Tdx { quote_socket: bool },
 }
 
 impl Kind {
@@ -43,7 +47,12 @@ impl Kind {
             (true, false) => match host.sev_snp {
                 Some(_) if settings.accelerator != Accelerator::Kvm => Err(PlanError::SnpNeedsKvm),
                 Some(snp) => Ok(Self::Snp(snp)),
-                None if host.tdx => Err(PlanError::TdxUnsupported),
+                None if host.tdx && settings.accelerator != Accelerator::Kvm => {
+                    Err(PlanError::TdxNeedsKvm)
+                }
+                None if host.tdx => Ok(Self::Tdx {
+                    quote_socket: host.tdx_quote_socket,
+                }),
                 None => Err(PlanError::NoTee),
             },
         }
@@ -54,6 +63,7 @@ impl Kind {
             Self::None => AttesterParam::None,
             Self::Snp(_) => AttesterParam::Snp,
             Self::SimulatedSnp => AttesterParam::SimulatedSnp,
+            Self::Tdx { .. } => AttesterParam::Tdx,
         }
     }
 
@@ -80,6 +90,9 @@ impl Kind {
                     launch,
                 })
             }
+            Self::Tdx { quote_socket } => Ok(Protection::Tdx {
+                launch: tdx::launch(settings, files, shape, quote_socket)?,
+            }),
         }
     }
 }
@@ -129,7 +142,8 @@ pub(crate) fn snp_cpu_model(settings: &HypervisorSettings) -> &str {
     }
 }
 
-fn snp_firmware(files: &MeasuredFiles) -> Result<(&Firmware, GuestArea), PlanError> {
+/// The firmware's file and what was read in it.
+pub(super) fn firmware(files: &MeasuredFiles) -> Result<(&Path, &Firmware), PlanError> {
     let firmware = files.firmware.as_ref().ok_or(PlanError::NotSet {
         key: "hypervisor.qemu.firmware",
     })?;
@@ -141,6 +155,11 @@ fn snp_firmware(files: &MeasuredFiles) -> Result<(&Firmware, GuestArea), PlanErr
             path: path.clone(),
             cause: cause.clone(),
         })?;
+    Ok((path, image))
+}
+
+fn snp_firmware(files: &MeasuredFiles) -> Result<(&Firmware, GuestArea), PlanError> {
+    let (path, image) = firmware(files)?;
     let area = image
         .require_kernel_hashes(path)
         .map_err(PlanError::NoKernelHashes)?;
