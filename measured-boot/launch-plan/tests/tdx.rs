@@ -202,10 +202,10 @@ fn what_cannot_run_on_tdx_is_refused() {
     };
     // Another GUID in the place of the TDX metadata's.
     let guid = hex::decode("35657ae44a989847865e4685a7bf8ec2").unwrap();
-    let mut plain = GENERIC.to_vec();
-    let at = plain.windows(16).position(|bytes| bytes == guid).unwrap();
-    plain[at] ^= 1;
-    assert_snapshot!(refused(&plain), @r#"[RDT-PLAN-035] firmware "/f" cannot start a TDX guest: firmware has no TDX metadata: it cannot start as a TDX guest (hint: use a build of OVMF for TDX, such as /usr/share/ovmf/OVMF.inteltdx.ms.fd of the package ovmf-inteltdx)"#);
+    let mut without = GENERIC.to_vec();
+    let at = without.windows(16).position(|bytes| bytes == guid).unwrap();
+    without[at] ^= 1;
+    assert_snapshot!(refused(&without), @r#"[RDT-PLAN-035] firmware "/f" cannot start a TDX guest: firmware has no TDX metadata: it cannot start as a TDX guest (hint: use a build of OVMF for TDX, such as /usr/share/ovmf/OVMF.inteltdx.ms.fd of the package ovmf-inteltdx)"#);
     let plan = tdx_plan("");
     assert_snapshot!(OneLine(&plan.require_launchable().unwrap_err()), @"[RDT-PLAN-011] confidential_guest is true, but guests are not launched on Intel TDX yet (hint: use an SEV-SNP host)");
     let snp = plan_of("", &HostFacts::assumed_snp(), AMDSEV).unwrap();
