@@ -13,7 +13,7 @@ use crate::broker::Broker;
 use crate::command::run;
 use crate::containerd::Containerd;
 use crate::image::{SampleImage, SampleParts};
-use crate::netns::NetworkNamespace;
+use crate::netns::{NamespaceFolder, NetworkNamespace};
 use crate::registry::Registry;
 use crate::stale;
 use crate::turn::Turn;
@@ -85,6 +85,8 @@ pub struct Lab {
     pub servers: NetworkNamespace,
     // Dropped after the servers, which still write while they stop.
     dir: LabDir,
+    // Dropped after the namespaces.
+    _namespaces: NamespaceFolder,
     // Dropped last: the next lab of this machine waits for the end of this one.
     _turn: Turn,
 }
@@ -121,6 +123,7 @@ impl Lab {
         );
         let turn = Turn::take()?;
         stale::sweep();
+        let namespaces = NamespaceFolder::now();
         let id = std::process::id();
         let guard = LabDir::create(stale::lab_dir(id))?;
         let dir = guard.path.clone();
@@ -158,6 +161,7 @@ impl Lab {
             image,
             servers,
             dir: guard,
+            _namespaces: namespaces,
             _turn: turn,
         })
     }

@@ -1,15 +1,58 @@
 //! Network namespaces with veth pairs between them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use nix::mount::umount;
 use nix::sched::{CloneFlags, setns};
 
 use crate::command::{command, run};
+
+/// Where `ip netns` keeps namespaces; it mounts the folder on itself and leaves that.
+const FOLDER: &str = "/run/netns";
+
+/// Undoes the mount of the folder when dropped, where the lab was the first to need it.
+#[derive(Debug)]
+pub(crate) struct NamespaceFolder {
+    was_there: bool,
+    was_mounted: bool,
+}
+
+impl NamespaceFolder {
+    /// Notes how the folder is before the first namespace.
+    pub(crate) fn now() -> Self {
+        Self {
+            was_there: Path::new(FOLDER).exists(),
+            was_mounted: is_mounted(),
+        }
+    }
+}
+
+impl Drop for NamespaceFolder {
+    fn drop(&mut self) {
+        // Somebody else may have made a namespace since.
+        let is_empty = fs::read_dir(FOLDER).is_ok_and(|mut entries| entries.next().is_none());
+        if self.was_mounted || !is_empty {
+            return;
+        }
+        // `ip` mounts the folder anew where it was not shared yet.
+        while is_mounted() && umount(FOLDER).is_ok() {}
+        if !self.was_there {
+            let _ = fs::remove_dir(FOLDER);
+        }
+    }
+}
+
+fn is_mounted() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(4) == Some(FOLDER))
+}
 
 /// A named network namespace, removed when dropped.
 #[derive(Debug)]
@@ -30,7 +73,7 @@ impl NetworkNamespace {
 
     /// The file that stands for the namespace.
     pub fn path(&self) -> PathBuf {
-        PathBuf::from("/run/netns").join(&self.name)
+        Path::new(FOLDER).join(&self.name)
     }
 
     /// Runs `ip` inside.
@@ -41,7 +84,7 @@ impl NetworkNamespace {
     }
 
     /// A command that will run inside (only the network changes).
-    pub fn command(&self, program: &std::path::Path) -> Command {
+    pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net={}", self.path().display()))
