@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use redoubt_evidence::SnpEvidence;
 use redoubt_kbs_protocol::{
     AttestRequest, AttestResponse, AuthRequest, Challenge, ErrorBody, canonical_json,
 };
@@ -15,6 +16,13 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(request) = AttestRequest::parse(data) {
         let bytes = serde_json::to_vec(&request).expect("a request is JSON");
         assert_eq!(AttestRequest::parse(&bytes).ok(), Some(request));
+    }
+    // A broker reads evidence in place, which must give what the longer way gives.
+    if let Ok(quick) = AttestRequest::<SnpEvidence>::parse_as(data)
+        && let Ok(any) = AttestRequest::parse(data)
+    {
+        let slow = SnpEvidence::from_kbs_json(&any.tee_evidence.primary_evidence);
+        assert_eq!(slow.ok(), Some(quick.tee_evidence.primary_evidence));
     }
     let _ = AttestResponse::parse(data);
     if let Some(error) = ErrorBody::parse(data) {
