@@ -75,6 +75,27 @@ impl VerityParams {
         self.data_blocks * (u64::from(self.format.data_block_bytes()) / SECTOR_BYTES)
     }
 
+    /// Where the tree begins on a device that holds data, superblock and tree, in blocks of the
+    /// tree's size.
+    pub fn tree_block(&self) -> u64 {
+        let data_bytes = self.sectors() * SECTOR_BYTES;
+        data_bytes.div_ceil(u64::from(self.format.hash_block_bytes())) + 1
+    }
+
+    /// Length in bytes of a device that holds data, superblock and tree.
+    pub fn device_bytes(&self) -> u64 {
+        let block_bytes = u64::from(self.format.hash_block_bytes());
+        let digests_per_block = block_bytes / self.format.algorithm().digest_len() as u64;
+        let mut tree_blocks = 0;
+        let mut level = self.data_blocks;
+        while level > 1 {
+            level = level.div_ceil(digests_per_block);
+            tree_blocks += level;
+        }
+        // The data fit into an i64, and a tree is smaller than its data.
+        (self.tree_block() + tree_blocks) * block_bytes
+    }
+
     /// The arguments of device-mapper's `verity` target: data on one device, the tree on another
     /// (or the same) from a block of the tree's size on.
     pub fn table(&self, data_device: &str, hash_device: &str, hash_start_block: u64) -> String {

@@ -270,3 +270,43 @@ proptest! {
         let _ = text.parse::<VerityParams>();
     }
 }
+
+#[test]
+fn the_length_of_a_device_is_that_of_data_superblock_and_tree() {
+    for (blocks, data_bytes, hash_bytes) in [
+        (1, 4096, 4096),
+        (2, 4096, 4096),
+        (128, 4096, 4096),
+        (129, 4096, 4096),
+        (9, 512, 4096),
+        (300, 1024, 512),
+        (16 * 16 + 1, 512, 512),
+    ] {
+        let format = Format::new(
+            HashType::SaltFirst,
+            Algorithm::Sha256,
+            data_bytes,
+            hash_bytes,
+            b"salt",
+        )
+        .unwrap();
+        let data = vec![7; blocks * data_bytes as usize];
+        let mut builder = TreeBuilder::new(format.clone());
+        builder.push(&data).unwrap();
+        let tree = builder.finish().unwrap();
+        let root = tree.root_hash.as_slice().try_into().unwrap();
+        let params =
+            VerityParams::new(root, b"salt", blocks as u64, data_bytes, hash_bytes).unwrap();
+        let mut device = data;
+        device.resize(device.len().next_multiple_of(hash_bytes as usize), 0);
+        device.extend(
+            Superblock::new([0; 16], format, blocks as u64)
+                .unwrap()
+                .to_block(),
+        );
+        let tree_at = device.len() as u64;
+        assert_eq!(params.tree_block() * u64::from(hash_bytes), tree_at);
+        device.extend(tree.bytes);
+        assert_eq!(params.device_bytes(), device.len() as u64, "{blocks}");
+    }
+}

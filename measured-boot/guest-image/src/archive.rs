@@ -8,7 +8,7 @@ use crate::error::GuestImageError;
 const TRAILER: &str = "TRAILER!!!";
 const MAX_PATH: usize = 1024;
 
-const TYPE_DIRECTORY: u32 = 0o040_000;
+pub(crate) const TYPE_DIRECTORY: u32 = 0o040_000;
 const TYPE_FILE: u32 = 0o100_000;
 const TYPE_SYMLINK: u32 = 0o120_000;
 const TYPE_CHARACTER: u32 = 0o020_000;
@@ -61,7 +61,8 @@ impl Entry {
         }
     }
 
-    fn parts(&self) -> (u32, &[u8], u32, u32) {
+    /// Type bits, content, and the device's numbers.
+    pub(crate) fn parts(&self) -> (u32, &[u8], u32, u32) {
         match &self.kind {
             EntryKind::Directory => (TYPE_DIRECTORY, &[], 0, 0),
             EntryKind::File(bytes) => (TYPE_FILE, bytes, 0, 0),
@@ -71,8 +72,8 @@ impl Entry {
     }
 }
 
-/// Writes an archive: sorted by path, owner 0, time 0, inode numbers counting up.
-pub fn write_newc(entries: &[Entry]) -> Result<Vec<u8>, GuestImageError> {
+/// The entries by path, each known to have a usable path and its folder.
+pub(crate) fn sorted(entries: &[Entry]) -> Result<BTreeMap<&str, &Entry>, GuestImageError> {
     let mut sorted: BTreeMap<&str, &Entry> = BTreeMap::new();
     for entry in entries {
         check_path(&entry.path)?;
@@ -82,9 +83,17 @@ pub fn write_newc(entries: &[Entry]) -> Result<Vec<u8>, GuestImageError> {
             });
         }
     }
+    for path in sorted.keys() {
+        check_parent(path, &sorted)?;
+    }
+    Ok(sorted)
+}
+
+/// Writes an archive: sorted by path, owner 0, time 0, inode numbers counting up.
+pub fn write_newc(entries: &[Entry]) -> Result<Vec<u8>, GuestImageError> {
+    let sorted = sorted(entries)?;
     let mut archive = Vec::new();
     for (inode, (path, entry)) in (1_u32..).zip(&sorted) {
-        check_parent(path, &sorted)?;
         let (kind, content, major, minor) = entry.parts();
         let size = u32::try_from(content.len()).map_err(|_| GuestImageError::TooLarge {
             path: (*path).to_owned(),

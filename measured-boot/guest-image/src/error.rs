@@ -1,5 +1,6 @@
 //! What can be wrong with the inputs of an initrd.
 
+use redoubt_dm_verity::VerityError;
 use redoubt_errors::{ErrorCode, UserError};
 
 /// A reason why no initrd was made.
@@ -37,6 +38,10 @@ pub enum GuestImageError {
     },
     /// the archive cannot be compressed
     Compress(#[source] std::io::Error),
+    /// the root disk cannot be given a hash tree
+    Verity(#[from] VerityError),
+    /// the root hash is no SHA-256
+    RootHash,
 }
 
 impl UserError for GuestImageError {
@@ -48,6 +53,8 @@ impl UserError for GuestImageError {
             Self::TooLarge { .. } => "RDT-GIMG-004",
             Self::MissingModule { .. } => "RDT-GIMG-005",
             Self::Compress(_) => "RDT-GIMG-006",
+            Self::Verity(_) => "RDT-GIMG-007",
+            Self::RootHash => "RDT-GIMG-008",
         })
     }
 }

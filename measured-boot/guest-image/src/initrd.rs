@@ -13,12 +13,13 @@ use crate::modules::{GUEST_MODULES, GuestModule, MODULE_LIST_PATH, module_list};
 const ZSTD_LEVEL: i32 = 19;
 
 /// Folders that the agent mounts on or that hold its files.
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 10] = [
     "dev",
     "etc",
     "etc/redoubt",
     "lib",
     "lib/modules",
+    "mnt",
     "proc",
     "run",
     "sys",
@@ -46,8 +47,12 @@ pub struct Initrd {
 impl Initrd {
     /// Builds the initrd; the same inputs give the same bytes.
     pub fn build(inputs: InitrdInputs) -> Result<Self, GuestImageError> {
-        let entries = entries(inputs)?;
-        let archive = write_newc(&entries)?;
+        Self::of(&guest_entries(inputs)?)
+    }
+
+    /// An initrd with these files.
+    pub(crate) fn of(entries: &[Entry]) -> Result<Self, GuestImageError> {
+        let archive = write_newc(entries)?;
         let bytes =
             zstd::bulk::compress(&archive, ZSTD_LEVEL).map_err(GuestImageError::Compress)?;
         let mut listed: Vec<ManifestEntry> = entries.iter().map(ManifestEntry::of).collect();
@@ -62,14 +67,19 @@ impl Initrd {
     }
 }
 
-fn entries(mut inputs: InitrdInputs) -> Result<Vec<Entry>, GuestImageError> {
-    let mut entries: Vec<Entry> = FOLDERS.iter().map(|path| Entry::directory(path)).collect();
-    // The kernel opens the console before the agent has mounted anything.
-    entries.push(Entry {
+/// The console, which the kernel opens before anything is mounted.
+pub(crate) fn console() -> Entry {
+    Entry {
         path: "dev/console".to_owned(),
         mode: 0o600,
         kind: EntryKind::CharacterDevice { major: 5, minor: 1 },
-    });
+    }
+}
+
+/// The files of a guest's root.
+pub(crate) fn guest_entries(mut inputs: InitrdInputs) -> Result<Vec<Entry>, GuestImageError> {
+    let mut entries: Vec<Entry> = FOLDERS.iter().map(|path| Entry::directory(path)).collect();
+    entries.push(console());
     entries.push(Entry::file("init", 0o755, inputs.agent));
     let mut present: Vec<GuestModule> = Vec::new();
     for module in GUEST_MODULES {

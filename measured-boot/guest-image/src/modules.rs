@@ -53,6 +53,24 @@ pub const GUEST_MODULES: [GuestModule; 15] = [
     optional("sev-guest"),
 ];
 
+/// The modules that open a root disk, in the order in which they are loaded.
+pub const LOADER_MODULES: [GuestModule; 12] = [
+    // Part of newer kernels.
+    optional("virtio_ring"),
+    optional("virtio"),
+    optional("virtio_pci_modern_dev"),
+    optional("virtio_pci_legacy_dev"),
+    optional("virtio_pci"),
+    required("virtio_blk"),
+    required("dm-mod"),
+    required("dm-bufio"),
+    // Error correction, which is not used; dm-verity does not load without it.
+    optional("reed_solomon"),
+    required("dm-verity"),
+    optional("libcrc32c"),
+    required("erofs"),
+];
+
 impl GuestModule {
     /// The module's path in the initrd.
     pub fn path(&self) -> String {
