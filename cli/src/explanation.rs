@@ -127,7 +127,7 @@ pub(crate) fn tried_around_snp(tried: &Tried) -> Vec<String> {
             }
         ),
         command_lines(tried.parameters.iter().map(String::as_str)),
-        candidates(&tried.candidates),
+        candidates(tried.candidates.iter().map(String::as_str)),
     ]
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn tried_around_snp(tried: &Tried) -> Vec<String> {
 pub(crate) fn tried_around_mrtd(files: &[PathBuf]) -> Vec<String> {
     vec![
         "pages measured one by one (QEMU 9 and later) and section by section (QEMU 8)".to_owned(),
-        candidates(&names(files)),
+        candidates(names(files).iter().map(String::as_str)),
     ]
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn tried_around_rtmr2(files: &[PathBuf], parameters: &[String]) -> Ve
     vec![
         command_lines(parameters.chain(KNOWN_PARAMETERS.iter().copied())),
         "no initrd".to_owned(),
-        candidates(&names(files)),
+        candidates(names(files).iter().map(String::as_str)),
     ]
 }
 
@@ -163,9 +163,16 @@ fn command_lines<'a>(parameters: impl Iterator<Item = &'a str>) -> String {
     )
 }
 
-fn candidates(names: &[String]) -> String {
-    match names {
+/// A file that may be a kernel or an initrd was tried as both, and is named once.
+fn candidates<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut files: Vec<&str> = Vec::new();
+    for name in names {
+        if !files.contains(&name) {
+            files.push(name);
+        }
+    }
+    match files.as_slice() {
         [] => "candidates: none given (--candidate FILE)".to_owned(),
-        names => format!("candidates: {}", names.join(", ")),
+        files => format!("candidates: {}", files.join(", ")),
     }
 }

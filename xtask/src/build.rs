@@ -18,12 +18,12 @@ pub(crate) fn cargo(paths: &Paths) -> Command {
     command
 }
 
-/// Builds what ships: shim and command line for speed, the guest's agent small and alone, so
-/// that it carries no feature that only a host program asked for.
+/// Builds what ships: shim and command line for speed, the guest's programs small and alone, so
+/// that they carry no feature that only a host program asked for.
 pub(crate) fn programs(printer: &Printer, paths: &Paths) -> Result<()> {
     printer.step("building shim and command line");
     host_programs(paths)?;
-    printer.step("building the guest's agent");
+    printer.step("building the guest's agent and the program that opens root disks");
     let mut guest = cargo(paths);
     guest.args([
         "build",
@@ -32,6 +32,8 @@ pub(crate) fn programs(printer: &Printer, paths: &Paths) -> Result<()> {
         "--locked",
         "-p",
         "redoubt-agent",
+        "-p",
+        "redoubt-root-loader",
     ]);
     succeed(&mut guest)
 }
@@ -40,7 +42,12 @@ pub(crate) fn programs(printer: &Printer, paths: &Paths) -> Result<()> {
 pub(crate) fn host_programs(paths: &Paths) -> Result<()> {
     let mut host = cargo(paths);
     host.args(["build", "--release", "--locked", "--workspace", "--bins"]);
-    host.args(["--exclude", "redoubt-agent"]);
+    host.args([
+        "--exclude",
+        "redoubt-agent",
+        "--exclude",
+        "redoubt-root-loader",
+    ]);
     succeed(&mut host)
 }
 
@@ -69,6 +76,7 @@ pub(crate) fn guest_files(paths: &Paths, prepared: &Prepared) -> GuestFiles {
         firmware: prepared.firmware.clone(),
         kernel: paths.guest().join("vmlinuz"),
         initrd: paths.guest().join("initrd.zst"),
+        root_disk: None,
     }
 }
 

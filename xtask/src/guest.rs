@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use redoubt_guest_image::{GUEST_MODULES, Initrd, InitrdInputs};
+use clap::Args;
+use redoubt_guest_image::{GUEST_MODULES, GuestModule, Initrd, InitrdInputs};
 
 use crate::build;
 use crate::paths::Paths;
 use crate::printer::Printer;
 use crate::reference::{self, FOR_BROKER, FOR_RVPS, Launch};
+use crate::root_disk;
 use crate::setup::{self, Prepared, sha256_of};
 
 const MIB: usize = 1024 * 1024;
@@ -27,6 +29,23 @@ const FILES: [&str; 5] = [
     FOR_BROKER,
     FOR_RVPS,
 ];
+
+/// Options of the guest image.
+#[derive(Debug, Args)]
+pub(crate) struct GuestOptions {
+    /// Also build a root disk that the guest verifies, and the initrd that opens it.
+    #[arg(long)]
+    root_disk: bool,
+}
+
+/// Builds what was asked for.
+pub(crate) fn run_options(printer: &Printer, options: &GuestOptions) -> Result<()> {
+    run(printer)?;
+    if options.root_disk {
+        root_disk::run(printer)?;
+    }
+    Ok(())
+}
 
 /// Builds the guest image into the target folder; an unchanged one is left as it is.
 pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
@@ -63,7 +82,7 @@ pub(crate) fn run(printer: &Printer) -> Result<PathBuf> {
     clippy::cast_precision_loss,
     reason = "sizes for people, one digit after the point"
 )]
-fn mib(bytes: usize) -> f64 {
+pub(crate) fn mib(bytes: usize) -> f64 {
     bytes as f64 / MIB as f64
 }
 
@@ -87,7 +106,8 @@ pub(crate) fn check_budgets() -> Result<()> {
 /// Writes kernel, initrd, manifest and reference values into a folder.
 fn write_image(paths: &Paths, prepared: &Prepared, out: &Path) -> Result<Initrd> {
     fs::create_dir_all(out)?;
-    let initrd = build_initrd(&paths.agent(), prepared)?;
+    let inputs = inputs(&paths.agent(), prepared, &GUEST_MODULES)?;
+    let initrd = Initrd::build(inputs).context("cannot build the initrd")?;
     fs::copy(&prepared.kernel, out.join("vmlinuz"))?;
     fs::write(out.join("initrd.zst"), &initrd.bytes)?;
     let manifest = serde_json::to_string_pretty(&initrd.manifest)?;
@@ -96,6 +116,7 @@ fn write_image(paths: &Paths, prepared: &Prepared, out: &Path) -> Result<Initrd>
         firmware: &prepared.firmware,
         kernel: &out.join("vmlinuz"),
         initrd: &out.join("initrd.zst"),
+        root_disk: None,
     };
     reference::write(&paths.binary("redoubt"), &launch, out)?;
     Ok(initrd)
@@ -109,9 +130,10 @@ pub(crate) fn check_reproducible(printer: &Printer) -> Result<()> {
     let folders = ["first", "a/second/folder"].map(|name| paths.assets().join("twice").join(name));
     for folder in &folders {
         write_image(&paths, &prepared, folder)?;
+        root_disk::write(&paths, &prepared, folder)?;
     }
     let [first, second] = &folders;
-    for file in FILES {
+    for file in FILES.iter().chain(&root_disk::FILES) {
         let same = fs::read(first.join(file))? == fs::read(second.join(file))?;
         ensure!(same, "{file} differs between two builds of the same inputs");
     }
@@ -131,17 +153,22 @@ fn stamp(paths: &Paths, prepared: &Prepared) -> Result<String> {
     .join("\n"))
 }
 
-fn build_initrd(agent: &Path, prepared: &Prepared) -> Result<Initrd> {
-    let agent = fs::read(agent).with_context(|| format!("cannot read {}", agent.display()))?;
+/// A program for the guest, and those of the modules that the kernel has.
+pub(crate) fn inputs(
+    program: &Path,
+    prepared: &Prepared,
+    wanted: &[GuestModule],
+) -> Result<InitrdInputs> {
+    let agent = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let mut files = BTreeMap::new();
     find_modules(&prepared.modules, &mut files)?;
     let mut modules = BTreeMap::new();
-    for module in GUEST_MODULES {
+    for module in wanted {
         if let Some(file) = files.get(module.name) {
             modules.insert(module.name.to_owned(), module_bytes(file)?);
         }
     }
-    Initrd::build(InitrdInputs { agent, modules }).context("cannot build the initrd")
+    Ok(InitrdInputs { agent, modules })
 }
 
 /// All modules below a folder by name.

@@ -14,6 +14,7 @@ mod paths;
 mod peer;
 mod printer;
 mod reference;
+mod root_disk;
 mod setup;
 mod test;
 
@@ -36,7 +37,7 @@ enum Task {
     /// Prepare the machine: packages, firmware, guest kernel, tools.
     Setup,
     /// Build the guest's kernel and initrd with a manifest of every file and reference values.
-    Guest,
+    Guest(guest::GuestOptions),
     /// Run an encrypted image in a measured, attested VM on this machine.
     Demo(demo::DemoOptions),
     /// Check formatting and lints, run the unit tests and the end-to-end tests.
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     let printer = Printer::new();
     let outcome = match arguments.task {
         Task::Setup => setup::run(&printer).map(|_| 0),
-        Task::Guest => guest::run(&printer).map(|_| 0),
+        Task::Guest(options) => guest::run_options(&printer, &options).map(|()| 0),
         Task::Demo(options) => demo::run(&printer, &options),
         Task::Test(options) => test::run(&printer, &options).map(|()| 0),
         Task::Docs(options) => docs::run(&printer, &options).map(|()| 0),

@@ -42,10 +42,16 @@ impl Paths {
 
     /// The built agent of the guest.
     pub(crate) fn agent(&self) -> PathBuf {
-        self.target()
-            .join(TARGET)
-            .join(GUEST_PROFILE)
-            .join("kata-agent")
+        self.guest_program("kata-agent")
+    }
+
+    /// The built program that opens the guest's root disk.
+    pub(crate) fn root_loader(&self) -> PathBuf {
+        self.guest_program("root-loader")
+    }
+
+    fn guest_program(&self, name: &str) -> PathBuf {
+        self.target().join(TARGET).join(GUEST_PROFILE).join(name)
     }
 
     /// What `setup` and `guest` made: packages, firmware, kernel, initrd, tools.

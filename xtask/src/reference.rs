@@ -20,6 +20,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) firmware: &'a Path,
     pub(crate) kernel: &'a Path,
     pub(crate) initrd: &'a Path,
+    /// Disk and `kernel_verity_params`, where the guest's root is a disk.
+    pub(crate) root_disk: Option<(&'a Path, &'a str)>,
 }
 
 /// Writes the reference values of a guest that is configured by default, in both forms.
@@ -68,6 +70,12 @@ fn planned(redoubt: &Path, launch: &Launch<'_>, out: &Path) -> Result<Value> {
     ] {
         let path = path.to_str().context("a path is not text")?;
         table.insert(key.to_owned(), toml::Value::String(path.to_owned()));
+    }
+    if let Some((image, params)) = launch.root_disk {
+        let image = image.to_str().context("a path is not text")?;
+        for (key, value) in [("image", image), ("kernel_verity_params", params)] {
+            table.insert(key.to_owned(), toml::Value::String(value.to_owned()));
+        }
     }
     let keys = toml::to_string(&table)?;
     fs::write(

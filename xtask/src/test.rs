@@ -5,10 +5,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use redoubt_lab::{GuestFiles, RootDiskFiles};
 
 use crate::paths::Paths;
 use crate::printer::Printer;
-use crate::{build, docs, guest, peer, setup};
+use crate::{build, docs, guest, peer, root_disk, setup};
 
 /// Options of the tests.
 #[derive(Debug, Args)]
@@ -71,6 +72,7 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
     }
     if !options.fast {
         guest::run(printer)?;
+        let root_disk = root_disk::run(printer)?;
         guest::check_reproducible(printer)?;
         guest::check_budgets()?;
         printer.step("end-to-end tests: containerd, QEMU, firmware, kernel, registry and broker");
@@ -79,7 +81,7 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
         // One virtual machine on emulated processors keeps both cores busy.
         nextest.args(["--test-threads", "1"]);
         let containerds = setup::containerds(printer, &paths)?;
-        let description = lab_description(&paths, &prepared, containerds)?;
+        let description = lab_description(&paths, &prepared, containerds, root_disk)?;
         nextest.env("REDOUBT_LAB", description);
         succeed(nextest.args(&options.filters), "end-to-end tests")?;
     }
@@ -140,10 +142,15 @@ fn lab_description(
     paths: &Paths,
     prepared: &setup::Prepared,
     containerds: Vec<PathBuf>,
+    root_disk: RootDiskFiles,
 ) -> Result<String> {
+    let guest = GuestFiles {
+        root_disk: Some(root_disk),
+        ..build::guest_files(paths, prepared)
+    };
     let description = redoubt_lab::LabDescription {
         binaries: build::lab_binaries(paths, prepared)?,
-        guest: build::guest_files(paths, prepared),
+        guest,
         parts: build::sample_parts(paths),
         containerds,
     };

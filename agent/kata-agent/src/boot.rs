@@ -10,11 +10,14 @@ use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::console;
 use crate::error::{AgentError, Result};
+use crate::params::Parameters;
 
 /// The list of modules in the initrd: a path a line, `?` before those that may fail.
 const MODULE_LIST: &str = "/etc/redoubt/modules";
 /// The largest list that is read, in bytes.
 const MAX_LIST_BYTES: usize = 16 * 1024;
+/// The type of the file system that root disks hold.
+const EROFS_MAGIC: i64 = 0xe0f5_e1e2;
 /// The folder that containers' root file systems and pulled layers live on.
 const RUN: &str = "/run";
 
@@ -111,6 +114,17 @@ fn mount_base(entry: &BaseMount) -> Result<()> {
         (!entry.options.is_empty()).then_some(entry.options),
     )
     .map_err(|errno| AgentError::file("mount", entry.target)(errno.into()))
+}
+
+/// Fails where the command line names a root disk that this guest did not start from: an initrd
+/// that holds an agent of its own would pass it over.
+pub(crate) fn check_root(parameters: &Parameters) -> Result<()> {
+    let root =
+        rustix::fs::statfs("/").map_err(|errno| AgentError::file("look at", "/")(errno.into()))?;
+    if parameters.root_disk && root.f_type != EROFS_MAGIC {
+        return Err(AgentError::RootDiskUnused);
+    }
+    Ok(())
 }
 
 /// Loads the modules that the initrd lists, in its order.

@@ -41,6 +41,8 @@ pub(crate) enum AgentError {
         /// What it may be.
         expected: &'static str,
     },
+    /// the command line names a verified root disk, but this guest's root is its initrd
+    RootDiskUnused,
     /// the guest's evidence cannot be had
     Evidence(#[from] redoubt_attester::AttesterError),
     /// the initdata disk is not readable as initdata
@@ -291,6 +293,7 @@ impl UserError for AgentError {
             Self::RemoveTimeout { .. } => "RDT-AGT-023",
             Self::TooLarge { .. } => "RDT-AGT-024",
             Self::Unexpected => "RDT-AGT-025",
+            Self::RootDiskUnused => "RDT-AGT-026",
             _ => "RDT-AGT-000",
         })
     }

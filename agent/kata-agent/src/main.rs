@@ -69,6 +69,9 @@ fn run(is_init: bool) -> Result<()> {
     let command_line = std::fs::read_to_string("/proc/cmdline")
         .map_err(AgentError::file("read", "/proc/cmdline"))?;
     let parameters = Parameters::parse(&command_line)?;
+    if is_init {
+        boot::check_root(&parameters)?;
+    }
     console::start_log(parameters.log_level);
     if parameters.debug_console {
         tracing::warn!("agent.debug_console has no effect: this guest has no shell for its host");

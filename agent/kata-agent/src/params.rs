@@ -16,7 +16,7 @@ pub(crate) struct Parameter {
 }
 
 /// Every parameter that the agent reads; others on the command line belong to somebody else.
-const PARAMETERS: [Parameter; 4] = [
+const PARAMETERS: [Parameter; 5] = [
     Parameter {
         name: "agent.log",
         expected: "error, warn, info, debug or trace",
@@ -44,6 +44,14 @@ const PARAMETERS: [Parameter; 4] = [
         },
     },
     Parameter {
+        name: "redoubt.root_verity",
+        expected: "what verifies the root disk",
+        apply: |parameters, value| {
+            parameters.root_disk = !value.is_empty();
+            parameters.root_disk
+        },
+    },
+    Parameter {
         name: "agent.cdh_api_timeout",
         expected: "a number of seconds from 1 to 86400",
         apply: |parameters, value| {
@@ -63,6 +71,8 @@ pub(crate) struct Parameters {
     pub(crate) log_level: LevelFilter,
     /// Whether a shell for the host is asked for, which this guest does not have.
     pub(crate) debug_console: bool,
+    /// Whether the guest's root is a verified disk.
+    pub(crate) root_disk: bool,
     /// How long an image pull may take.
     pub(crate) image_pull_timeout: Duration,
     /// How long a key may take, handshake included.
@@ -76,6 +86,7 @@ impl Parameters {
             attester: AttesterKind::from_command_line(command_line)?,
             log_level: LevelFilter::WARN,
             debug_console: false,
+            root_disk: false,
             image_pull_timeout: Duration::from_secs(1200),
             broker_timeout: Duration::from_secs(12),
         };
@@ -133,8 +144,14 @@ mod tests {
         let parameters = Parameters::parse(line).unwrap();
         assert_eq!(parameters.attester, Some(AttesterKind::SimulatedSnp));
         assert_eq!(parameters.log_level, LevelFilter::DEBUG);
-        assert!(parameters.debug_console);
+        assert!(parameters.debug_console && !parameters.root_disk);
         assert_eq!(parameters.image_pull_timeout, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn a_root_disk_is_known_by_its_parameter() {
+        let line = "redoubt.root_verity=root_hash=00,salt=01";
+        assert!(Parameters::parse(line).unwrap().root_disk);
     }
 
     #[test]
@@ -146,6 +163,7 @@ mod tests {
             "agent.debug_console=maybe",
             "agent.image_pull_timeout=0",
             "agent.cdh_api_timeout=x",
+            "redoubt.root_verity",
         ] {
             let error = Parameters::parse(line).unwrap_err();
             assert!(

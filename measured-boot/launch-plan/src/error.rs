@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use redoubt_dm_verity::VerityError;
 use redoubt_errors::{ErrorCode, UserError};
 use redoubt_firmware::FirmwareError;
 use redoubt_id_block::{IdBlockError, IdPart};
@@ -205,6 +206,19 @@ pub enum PlanError {
         /// The configured policy.
         actual: u64,
     },
+    /// kernel_verity_params is set, but image is not
+    NoRootDisk,
+    /// kernel_verity_params cannot be used
+    VerityParams(#[source] VerityError),
+    /// hypervisor.qemu.image = {path:?} has {size_bytes} bytes, fewer than the {needed_bytes} that kernel_verity_params needs
+    RootDiskSize {
+        /// The path.
+        path: PathBuf,
+        /// Its length in bytes.
+        size_bytes: u64,
+        /// Length of data, superblock and tree in bytes.
+        needed_bytes: u64,
+    },
     /// snp_id_block or snp_id_auth cannot be used
     IdBlock(#[source] IdBlockError),
 }
@@ -216,6 +230,7 @@ impl UserError for PlanError {
             Self::NoKernelHashes(error) => error.code(),
             Self::Initdata(error) => error.code(),
             Self::IdBlock(error) => error.code(),
+            Self::VerityParams(error) => error.code(),
             _ => ErrorCode(self.number()),
         }
     }
@@ -226,6 +241,9 @@ impl UserError for PlanError {
             Self::NoKernelHashes(error) => return error.hint(),
             Self::Initdata(error) => return error.hint(),
             Self::IdBlock(error) => return error.hint(),
+            Self::VerityParams(error) => return error.hint(),
+            Self::NoRootDisk => "name the disk in image, or remove kernel_verity_params",
+            Self::RootDiskSize { .. } => "take image and kernel_verity_params from the same build",
             Self::Firmware { cause, .. } => return cause.hint(),
             Self::Digest(error) => return error.hint(),
             Self::NoTee => {
@@ -285,9 +303,13 @@ impl PlanError {
     fn number(&self) -> &'static str {
         match self {
             // These carry the code of their cause.
-            Self::Config(_) | Self::NoKernelHashes(_) | Self::Initdata(_) | Self::IdBlock(_) => {
-                "RDT-PLAN-000"
-            }
+            Self::Config(_)
+            | Self::NoKernelHashes(_)
+            | Self::Initdata(_)
+            | Self::IdBlock(_)
+            | Self::VerityParams(_) => "RDT-PLAN-000",
+            Self::NoRootDisk => "RDT-PLAN-038",
+            Self::RootDiskSize { .. } => "RDT-PLAN-039",
             Self::NotSet { .. } => "RDT-PLAN-001",
             Self::Missing { .. } => "RDT-PLAN-002",
             Self::Read { .. } => "RDT-PLAN-003",

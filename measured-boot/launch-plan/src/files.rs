@@ -19,6 +19,7 @@ const MAX_BOOT_FILE_MIB: u64 = 1024;
 const KERNEL: &str = "hypervisor.qemu.kernel";
 const INITRD: &str = "hypervisor.qemu.initrd";
 const FIRMWARE: &str = "hypervisor.qemu.firmware";
+const IMAGE: &str = "hypervisor.qemu.image";
 const QEMU: &str = "hypervisor.qemu.path";
 
 /// A file that is part of a launch: where it is and what was in it.
@@ -44,6 +45,8 @@ pub struct MeasuredFiles {
     pub initrd: MeasuredFile,
     /// The firmware, where one is configured.
     pub firmware: Option<FirmwareFile>,
+    /// Length of the root disk in bytes; `None` without one, or where it need not exist.
+    pub root_disk_bytes: Option<u64>,
 }
 
 /// A firmware file and what it holds.
@@ -63,7 +66,7 @@ pub fn load_files(
     load_files_of(configuration, request, true)
 }
 
-/// The same where QEMU need not exist, for computing a digest away from the host.
+/// The same where QEMU and the root disk need not exist, for computing a digest away from the host.
 pub fn load_measured_files(
     configuration: &Configuration,
     request: &SandboxRequest,
@@ -86,7 +89,11 @@ fn load_files_of(
     let firmware = (!settings.firmware.as_os_str().is_empty())
         .then(|| read_firmware(&settings.firmware))
         .transpose()?;
+    let root_disk = with_qemu && settings.has_root_disk();
     Ok(MeasuredFiles {
+        root_disk_bytes: root_disk
+            .then(|| size_bytes(IMAGE, &settings.image))
+            .transpose()?,
         qemu: settings.path.clone(),
         kernel: measure_kernel(&settings.kernel)?,
         initrd: measure(INITRD, &settings.initrd, |_| Ok(()))?,
@@ -133,6 +140,14 @@ pub fn read_firmware(path: &Path) -> Result<FirmwareFile, PlanError> {
         file,
         image: Firmware::parse(&bytes),
     })
+}
+
+/// The length of a file whose contents are not read: the guest verifies them.
+fn size_bytes(key: &'static str, path: &Path) -> Result<u64, PlanError> {
+    let metadata = open(key, path)?.metadata();
+    Ok(metadata
+        .map_err(|cause| unreadable(key, path, cause))?
+        .len())
 }
 
 fn check_qemu(path: &Path) -> Result<(), PlanError> {

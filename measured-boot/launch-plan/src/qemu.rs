@@ -122,12 +122,10 @@ impl LaunchPlan {
             network(args, index, interface);
         }
         if let Some(disk) = &resources.initdata_disk {
-            args.flag("-blockdev").with_path(
-                "driver=raw,node-name=initdata,read-only=on,file.driver=file,file.filename=",
-                disk,
-                "",
-            );
-            args.pair("-device", "virtio-blk-pci,drive=initdata,serial=initdata");
+            read_only_disk(args, "initdata", disk);
+        }
+        if let Some(disk) = &self.root_disk {
+            read_only_disk(args, "rootfs", disk);
         }
         // A confidential guest draws randomness from its CPU: the host's could be chosen by the host.
         if !self.is_confidential() {
@@ -229,6 +227,17 @@ fn vsock(args: &mut Args, vsock: &VsockResource) {
             args.pair("-device", "vhost-user-vsock-pci,chardev=vsock0");
         }
     }
+}
+
+/// A disk that the guest finds by its serial number.
+fn read_only_disk(args: &mut Args, name: &str, path: &Path) {
+    let before =
+        format!("driver=raw,node-name={name},read-only=on,file.driver=file,file.filename=");
+    args.flag("-blockdev").with_path(&before, path, "");
+    args.pair(
+        "-device",
+        format!("virtio-blk-pci,drive={name},serial={name}"),
+    );
 }
 
 fn network(args: &mut Args, index: usize, interface: &NetworkInterface) {

@@ -145,11 +145,11 @@ fn an_unknown_key_is_a_warning_that_names_the_nearest_one() {
 #[test]
 fn a_key_without_effect_is_a_warning_unless_it_says_nothing() {
     let (_, warnings) = parsed(
-        "[hypervisor.qemu]\nimage = \"/i.img\"\nshared_fs = \"none\"\nvirtio_fs_daemon = \"\"\n\
+        "[hypervisor.qemu]\nimage_hash = \"00\"\nshared_fs = \"none\"\nvirtio_fs_daemon = \"\"\n\
          [runtime]\nenable_pprof = true\nstatic_sandbox_resource_mgmt = true\n",
     );
     assert_snapshot!(warnings.join("\n"), @r#"
-    base.toml: hypervisor.qemu.image has no effect: the root file system is the measured initrd
+    base.toml: hypervisor.qemu.image_hash has no effect: the launch digest covers the root hash
     base.toml: runtime.enable_pprof has no effect: the shim has no profiler
     "#);
 }

@@ -63,6 +63,7 @@ fn measured(path: &str, bytes: &[u8]) -> MeasuredFile {
 
 fn files(firmware: Option<&[u8]>) -> MeasuredFiles {
     MeasuredFiles {
+        root_disk_bytes: None,
         qemu: PathBuf::from("/q"),
         kernel: measured("/k", KERNEL),
         initrd: measured("/i", INITRD),
@@ -448,6 +449,68 @@ fn each_resource_is_sized_on_its_own() {
         (1, 512),
         "unlimited"
     );
+}
+
+const ROOT_DISK: &str = "image = \"/root.img\"\nkernel_verity_params = \"root_hash=\
+    0707070707070707070707070707070707070707070707070707070707070707,salt=01,data_blocks=8,\
+    data_block_size=4096,hash_block_size=4096\"\n";
+/// Eight blocks of data, the superblock, one block of tree.
+const ROOT_DISK_BYTES: u64 = 10 * 4096;
+
+fn root_disk_plan(text: &str, bytes: Option<u64>) -> Result<LaunchPlan, PlanError> {
+    let files = MeasuredFiles {
+        root_disk_bytes: bytes,
+        ..files(Some(AMDSEV))
+    };
+    let configuration = configuration(&format!("{SNP}{text}"));
+    let host = HostFacts::assumed_snp();
+    plan(&configuration, &request(&[]), &host, &files)
+}
+
+#[test]
+fn a_root_disk_is_attached_read_only_and_its_root_hash_is_measured() {
+    let planned = root_disk_plan(ROOT_DISK, Some(ROOT_DISK_BYTES)).unwrap();
+    assert_snapshot!(planned.cmdline, @"console=ttyS0 quiet panic=1 reboot=k redoubt.attester=snp redoubt.root_verity=root_hash=0707070707070707070707070707070707070707070707070707070707070707,salt=01,data_blocks=8,data_block_size=4096,hash_block_size=4096");
+    let args = planned.qemu_args(&kernel_vsock_resources());
+    let of_disk: Vec<_> = args
+        .iter()
+        .filter_map(|arg| arg.to_str())
+        .filter(|arg| arg.contains("rootfs"))
+        .collect();
+    assert_snapshot!(of_disk.join("\n"), @"
+    driver=raw,node-name=rootfs,read-only=on,file.driver=file,file.filename=/root.img
+    virtio-blk-pci,drive=rootfs,serial=rootfs
+    ");
+    assert!(
+        planned
+            .explain()
+            .contains("root disk /root.img, verified by the root hash")
+    );
+    let other = ROOT_DISK.replace("root_hash=07", "root_hash=08");
+    let other = root_disk_plan(&other, Some(ROOT_DISK_BYTES)).unwrap();
+    assert_ne!(planned.launch_digest(), other.launch_digest());
+    // Away from the host the digest is the same.
+    let away = root_disk_plan(ROOT_DISK, None).unwrap();
+    assert_eq!(planned.launch_digest(), away.launch_digest());
+}
+
+#[test]
+fn a_root_disk_that_cannot_be_verified_is_refused_or_left_alone() {
+    let error = |text: &str, bytes| {
+        let error = root_disk_plan(text, Some(bytes)).unwrap_err();
+        OneLine(&error).to_string()
+    };
+    assert_snapshot!(error(ROOT_DISK, ROOT_DISK_BYTES - 1), @r#"[RDT-PLAN-039] hypervisor.qemu.image = "/root.img" has 40959 bytes, fewer than the 40960 that kernel_verity_params needs (hint: take image and kernel_verity_params from the same build)"#);
+    let params = ROOT_DISK.split_once('\n').unwrap().1;
+    assert_snapshot!(error(params, 0), @"[RDT-PLAN-038] kernel_verity_params is set, but image is not (hint: name the disk in image, or remove kernel_verity_params)");
+    assert_snapshot!(error(&ROOT_DISK.replace("salt=01,", ""), ROOT_DISK_BYTES), @"[RDT-DMV-008] kernel_verity_params cannot be used: dm-verity parameters: salt is missing (hint: expected root_hash=…,salt=…,data_blocks=…,data_block_size=…,hash_block_size=…)");
+    assert_snapshot!(error(&ROOT_DISK.replace("data_blocks=8", "data_blocks=99999999999999999"), ROOT_DISK_BYTES), @"[RDT-DMV-006] kernel_verity_params cannot be used: dm-verity device of 99999999999999999 blocks is empty or too large");
+    assert_snapshot!(error(&format!("{ROOT_DISK}kernel_params = \"redoubt.root_verity=1\"\n"), ROOT_DISK_BYTES), @"[RDT-PLAN-026] kernel parameter redoubt.root_verity from kernel_params of configuration.toml is reserved");
+    let plain = root_disk_plan("", None).unwrap();
+    let unverified = root_disk_plan("image = \"/root.img\"\n", None).unwrap();
+    assert_eq!(unverified.root_disk, None);
+    assert_eq!(unverified.launch_digest(), plain.launch_digest());
+    assert_snapshot!(unverified.warnings.join("\n"), @"hypervisor.qemu.image has no effect without kernel_verity_params: the root file system is the measured initrd");
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn plan_of(more: &str, host: &HostFacts, firmware: &[u8]) -> Result<LaunchPlan, 
         ..SandboxRequest::default()
     };
     let files = MeasuredFiles {
+        root_disk_bytes: None,
         qemu: PathBuf::from("/q"),
         kernel: measured("/k", b"kernel"),
         initrd: measured("/i", b"initrd"),

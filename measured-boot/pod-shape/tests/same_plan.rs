@@ -75,6 +75,7 @@ fn files() -> MeasuredFiles {
         size_bytes: 4096,
     };
     MeasuredFiles {
+        root_disk_bytes: None,
         qemu: PathBuf::from("/q"),
         kernel: file("/k"),
         initrd: file("/i"),

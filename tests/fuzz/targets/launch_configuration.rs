@@ -23,6 +23,7 @@ static FILES: LazyLock<MeasuredFiles> = LazyLock::new(|| {
         size_bytes: 4096,
     };
     MeasuredFiles {
+        root_disk_bytes: None,
         qemu: "/q".into(),
         kernel: file("/k"),
         initrd: file("/i"),

@@ -62,6 +62,20 @@ pub struct GuestFiles {
     pub kernel: PathBuf,
     /// The guest initrd.
     pub initrd: PathBuf,
+    /// A root disk to boot from instead.
+    #[serde(default)]
+    pub root_disk: Option<RootDiskFiles>,
+}
+
+/// A root disk that guests verify.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RootDiskFiles {
+    /// The initrd that opens it.
+    pub initrd: PathBuf,
+    /// The disk.
+    pub image: PathBuf,
+    /// What verifies it, as in `configuration.toml`.
+    pub kernel_verity_params: String,
 }
 
 /// A running laboratory. Dropping it removes everything.

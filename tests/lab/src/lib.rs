@@ -24,7 +24,7 @@ mod turn;
 pub use broker::Broker;
 pub use containerd::Containerd;
 pub use image::{SECRET, SampleImage, SampleParts};
-pub use lab::{Binaries, GuestFiles, Lab, LabDescription};
+pub use lab::{Binaries, GuestFiles, Lab, LabDescription, RootDiskFiles};
 pub use leftovers::Leftovers;
 pub use netns::NetworkNamespace;
 pub use pod::{PodOutcome, PodRequest, RunningPod, TrailLine, run_on_terminal};

@@ -18,6 +18,10 @@ settings! {
     kernel: PathBuf = PathBuf::new(), Gated;
     /// The initial RAM disk that holds the agent. Measured.
     initrd: PathBuf = PathBuf::new(), Gated;
+    /// A root disk that the guest verifies block by block, with an initrd that opens it; empty for a root in the initrd. Needs `kernel_verity_params`.
+    image: PathBuf = PathBuf::new(), Gated;
+    /// Root hash and format of `image`: `root_hash=…,salt=…,data_blocks=…,data_block_size=…,hash_block_size=…`. Measured.
+    kernel_verity_params: String = String::new(), Gated;
     /// The OVMF image. A confidential guest needs an AmdSev build. Measured.
     firmware: PathBuf = PathBuf::new(), Gated;
     /// QEMU's machine type; only `q35` is supported.
@@ -76,16 +80,14 @@ settings! {
     enable_debug: bool = false, Never;
 
     unused {
-        "image": Text = "", Gated, "the root file system is the measured initrd";
-        "rootfs_type": Text = "", Never, "the root file system is the measured initrd";
-        "vm_rootfs_driver": Text = "", Never, "the root file system is the measured initrd";
-        "kernel_verity_params": Text = "", Gated, "the root file system is the measured initrd";
+        "rootfs_type": Text = "", Never, "root disks hold EROFS";
+        "vm_rootfs_driver": Text = "", Never, "root disks are virtio-blk devices";
         "guest_extension_images": Tables = "", Never, "the guest's components are in the measured initrd";
-        "disable_image_nvdimm": Bool = "true", Gated, "the root file system is the measured initrd";
+        "disable_image_nvdimm": Bool = "true", Gated, "root disks are virtio-blk devices";
         "firmware_volume": Text = "", Gated, "the firmware keeps no variables";
         "pflashes": List = "[]", Never, "the firmware keeps no variables";
         "kernel_hash": Text = "", Gated, "the launch digest covers the kernel";
-        "image_hash": Text = "", Gated, "the root file system is the measured initrd";
+        "image_hash": Text = "", Gated, "the launch digest covers the root hash";
         "initrd_hash": Text = "", Gated, "the launch digest covers the initrd";
         "firmware_hash": Text = "", Gated, "the launch digest covers the firmware";
         "firmware_volume_hash": Text = "", Gated, "the firmware keeps no variables";

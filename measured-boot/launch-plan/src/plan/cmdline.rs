@@ -4,6 +4,7 @@
 //! configuration's `kernel_params` and the annotation's. A layer replaces every
 //! parameter of the same name in the layers before it.
 
+use redoubt_dm_verity::VerityParams;
 use redoubt_launch_digest::MAX_CMDLINE_BYTES;
 
 use crate::config::{AgentSettings, Configuration, LogLevel};
@@ -35,8 +36,10 @@ impl AttesterParam {
 pub(crate) fn cmdline(
     configuration: &Configuration,
     attester: AttesterParam,
+    root_disk: Option<&VerityParams>,
 ) -> Result<String, PlanError> {
     let mut params = base(configuration, attester);
+    params.extend(root_disk.map(|verity| format!("redoubt.root_verity={verity}")));
     let from_file = (
         &configuration.hypervisor.kernel_params,
         file_origin(configuration),

@@ -85,6 +85,13 @@ impl LaunchPlan {
         }
         explain_file(text, "kernel", &self.kernel);
         explain_file(text, "initrd", &self.initrd);
+        if let Some(disk) = &self.root_disk {
+            let _ = writeln!(
+                text,
+                "  root disk {}, verified by the root hash on the command line",
+                disk.display()
+            );
+        }
         let _ = writeln!(text, "  command line {:?}", self.cmdline);
         match &self.initdata {
             Some(initdata) => {

@@ -7,7 +7,7 @@ use redoubt_initdata::Initdata;
 use super::protection::{Kind, Shape, snp_cpu_model};
 use super::{
     Accelerator, AgentPlan, InitdataPlan, LaunchPlan, MemoryBacking, NetworkModel, Origin,
-    ShimPlan, VsockPlan, cmdline, sizing,
+    ShimPlan, VsockPlan, cmdline, root_disk, sizing,
 };
 use crate::config::{Configuration, HypervisorSettings};
 use crate::error::PlanError;
@@ -34,7 +34,8 @@ pub fn plan(
         return Err(PlanError::NoKvm);
     }
     let size = sizing::size(&effective, &request.limits, files.initrd.size_bytes)?;
-    let cmdline = cmdline::cmdline(&effective, kind.attester())?;
+    let verity = root_disk::verity_params(settings, files)?;
+    let cmdline = cmdline::cmdline(&effective, kind.attester(), verity.as_ref())?;
     let initdata = initdata(settings)?;
     let shape = Shape {
         cmdline: &cmdline,
@@ -59,6 +60,7 @@ pub fn plan(
         },
         kernel: files.kernel.clone(),
         initrd: files.initrd.clone(),
+        root_disk: verity.map(|_| settings.image.clone()),
         firmware: files
             .firmware
             .as_ref()
@@ -75,7 +77,11 @@ pub fn plan(
         }),
         agent: agent(&effective),
         shim: shim(&effective),
-        warnings: warnings.iter().map(ToString::to_string).collect(),
+        warnings: warnings
+            .iter()
+            .map(ToString::to_string)
+            .chain(root_disk::warning(settings))
+            .collect(),
         origins,
         protection,
         cmdline,

@@ -5,6 +5,7 @@ mod cmdline;
 mod explain;
 mod make;
 mod protection;
+mod root_disk;
 mod sizing;
 mod tdx;
 
@@ -49,6 +50,10 @@ pub struct LaunchPlan {
     pub kernel: MeasuredFile,
     /// The initial RAM disk.
     pub initrd: MeasuredFile,
+    /// The disk that holds the guest's root, where it is not in the initrd. The guest verifies it
+    /// by the root hash on the command line.
+    #[serde(default)]
+    pub root_disk: Option<PathBuf>,
     /// The firmware; QEMU's own when absent.
     pub firmware: Option<MeasuredFile>,
     /// The kernel command line.
