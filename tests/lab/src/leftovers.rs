@@ -65,12 +65,23 @@ fn processes() -> Vec<String> {
             let pid = entry.file_name().to_string_lossy().parse::<u32>().ok()?;
             let name = fs::read_to_string(entry.path().join("comm")).ok()?;
             let name = name.trim();
+            if has_ended(&entry.path()) {
+                return None;
+            }
             names
                 .iter()
                 .any(|known| name.starts_with(known))
                 .then(|| format!("process {pid} {name}"))
         })
         .collect()
+}
+
+/// Whether only the exit status is left, for a parent that may never ask (a container's init).
+fn has_ended(process: &Path) -> bool {
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    // The state follows the name, which may hold anything but ends in the last parenthesis.
+    let state = stat.rsplit(") ").next().unwrap_or_default();
+    stat.is_empty() || state.starts_with('Z') || state.starts_with('X')
 }
 
 fn mounts() -> Vec<String> {
