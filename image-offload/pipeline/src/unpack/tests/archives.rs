@@ -1,179 +1,16 @@
-//! Archives, ordinary and hostile, unpacked into a directory. Needs root.
+//! What ordinary archives become, and how hostile ones end.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use proptest::prelude::*;
-use tar::{EntryType, Header};
+use tar::EntryType;
 
-use super::{ArchiveStream, extract};
-use crate::digest::Digest;
+use super::super::{ArchiveStream, extract};
+use super::{Tar, problem, unpack, unpack_with};
 use crate::errors::{EntryProblem, ImageError};
 use crate::interrupt::Interrupt;
 use crate::options::{AbsoluteNames, Devices, UnpackOptions};
-
-/// Builds archives entry by entry, with names that `tar` itself would refuse.
-#[derive(Default)]
-struct Tar(Vec<u8>);
-
-impl Tar {
-    fn raw(mut self, mut header: Header, data: &[u8]) -> Self {
-        header.set_cksum();
-        self.0.extend_from_slice(header.as_bytes());
-        self.0.extend_from_slice(data);
-        self.0.resize(self.0.len().next_multiple_of(512), 0);
-        self
-    }
-
-    fn header(kind: EntryType, name: &str) -> Header {
-        let mut header = Header::new_gnu();
-        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-        header.set_entry_type(kind);
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(1_600_000_000);
-        header.set_size(0);
-        header
-    }
-
-    fn entry(self, kind: EntryType, name: &str) -> Self {
-        self.raw(Self::header(kind, name), b"")
-    }
-
-    fn file(self, name: &str, data: &[u8]) -> Self {
-        let mut header = Self::header(EntryType::Regular, name);
-        header.set_size(data.len() as u64);
-        self.raw(header, data)
-    }
-
-    fn dir(self, name: &str) -> Self {
-        let mut header = Self::header(EntryType::Directory, name);
-        header.set_mode(0o755);
-        self.raw(header, b"")
-    }
-
-    fn link(self, kind: EntryType, name: &str, target: &str) -> Self {
-        let mut header = Self::header(kind, name);
-        header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
-        self.raw(header, b"")
-    }
-
-    fn symlink(self, name: &str, target: &str) -> Self {
-        self.link(EntryType::Symlink, name, target)
-    }
-
-    fn hard_link(self, name: &str, target: &str) -> Self {
-        self.link(EntryType::Link, name, target)
-    }
-
-    fn device(self, kind: EntryType, name: &str, major: u32, minor: u32) -> Self {
-        let mut header = Self::header(kind, name);
-        header.set_device_major(major).unwrap();
-        header.set_device_minor(minor).unwrap();
-        self.raw(header, b"")
-    }
-
-    fn pax(self, records: &[(&str, &[u8])]) -> Self {
-        let mut data = Vec::new();
-        for (key, value) in records {
-            let body = key.len() + value.len() + 3;
-            let mut length = body + 1;
-            while length != body + length.to_string().len() {
-                length = body + length.to_string().len();
-            }
-            data.extend_from_slice(format!("{length} {key}=").as_bytes());
-            data.extend_from_slice(value);
-            data.push(b'\n');
-        }
-        let mut header = Self::header(EntryType::XHeader, "pax");
-        header.set_size(data.len() as u64);
-        self.raw(header, &data)
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        self.0.resize(self.0.len() + 1024, 0);
-        self.0
-    }
-}
-
-struct Unpacked {
-    directory: tempfile::TempDir,
-    implicit: Vec<String>,
-    entries: u64,
-}
-
-impl Unpacked {
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join("root").join(name)
-    }
-
-    fn stat(&self, name: &str) -> std::fs::Metadata {
-        self.path(name).symlink_metadata().unwrap()
-    }
-
-    fn text(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    fn xattr(&self, name: &str, xattr: &str) -> Option<Vec<u8>> {
-        let mut value = [0; 256];
-        let length = rustix::fs::lgetxattr(self.path(name), xattr, &mut value[..]).ok()?;
-        Some(value[..length].to_vec())
-    }
-
-    fn is_whiteout(&self, name: &str) -> bool {
-        let found = self.stat(name);
-        found.file_type().is_char_device() && found.rdev() == 0
-    }
-}
-
-fn unpack_with(archive: &[u8], options: &UnpackOptions) -> Result<Unpacked, ImageError> {
-    let directory = tempfile::tempdir().unwrap();
-    let (root, trash) = (
-        directory.path().join("root"),
-        directory.path().join("trash"),
-    );
-    // What a hostile archive would like to reach.
-    std::fs::create_dir(directory.path().join("outside")).unwrap();
-    std::fs::write(directory.path().join("outside/victim"), "untouched").unwrap();
-    std::fs::create_dir(&root).unwrap();
-    std::fs::create_dir(&trash).unwrap();
-    let interrupt = Interrupt::after(Duration::from_secs(60));
-    let stream = ArchiveStream::new(Box::new(archive), 1 << 30, options, &interrupt);
-    let result = extract(stream, &root, &trash, options);
-    let outside = directory.path().join("outside");
-    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
-    assert_eq!(
-        std::fs::read_to_string(outside.join("victim")).unwrap(),
-        "untouched"
-    );
-    assert_eq!(outside.join("victim").metadata().unwrap().nlink(), 1);
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
-    let extraction = result?;
-    assert_eq!(extraction.diff_id, Digest::of(archive));
-    assert_eq!(extraction.archive_bytes, archive.len() as u64);
-    let text = |path: &Vec<u8>| String::from_utf8(path.clone()).unwrap();
-    Ok(Unpacked {
-        directory,
-        implicit: extraction.implicit_directories.iter().map(text).collect(),
-        entries: extraction.entries,
-    })
-}
-
-fn unpack(tar: Tar) -> Result<Unpacked, ImageError> {
-    unpack_with(&tar.finish(), &UnpackOptions::default())
-}
-
-fn problem(tar: Tar) -> EntryProblem {
-    match unpack(tar) {
-        Err(ImageError::Entry { reason, .. }) => reason,
-        Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("unpacked"),
-    }
-}
 
 #[test]
 fn files_keep_content_owner_mode_and_time() {
@@ -492,7 +329,7 @@ fn whiteouts_become_marks_of_the_overlay_file_system() {
     assert_eq!(unpacked.text("kept"), "x");
     for name in ["opaque", "both", "reborn"] {
         assert_eq!(
-            unpacked.xattr(name, super::OPAQUE_XATTR).unwrap(),
+            unpacked.xattr(name, crate::unpack::OPAQUE_XATTR).unwrap(),
             b"y",
             "{name}"
         );
@@ -646,78 +483,4 @@ fn the_destination_may_hold_a_link_to_elsewhere_and_is_not_followed() {
             .count(),
         0
     );
-}
-
-fn name_part() -> impl Strategy<Value = String> {
-    prop_oneof![
-        4 => "[a-c]{1,2}",
-        1 => Just("..".to_owned()),
-        1 => Just(".".to_owned()),
-        1 => Just(".wh.a".to_owned()),
-        1 => Just(".wh..wh..opq".to_owned()),
-    ]
-}
-
-fn name() -> impl Strategy<Value = String> {
-    proptest::collection::vec(name_part(), 1..4).prop_map(|parts| parts.join("/"))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
-    /// Whatever the order and the targets: nothing outside is touched
-    /// (checked by every unpacking in this file), and nothing panics.
-    #[test]
-    fn no_sequence_of_entries_touches_the_outside(
-        entries in proptest::collection::vec((0..6_u8, name(), name()), 1..20)
-    ) {
-        let mut tar = Tar::default();
-        for (kind, name, target) in &entries {
-            tar = match kind {
-                0 => tar.file(name, b"data"),
-                1 => tar.dir(name),
-                2 => tar.symlink(name, target),
-                3 => tar.symlink(name, &format!("/{target}")),
-                4 => tar.hard_link(name, target),
-                _ => tar.symlink(name, "../../outside"),
-            };
-        }
-        let _ = unpack(tar);
-    }
-
-    #[test]
-    fn changed_bytes_never_make_the_reader_panic(
-        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)
-    ) {
-        let mut archive = Tar::default()
-            .pax(&[("path", b"dir/pax"), ("SCHILY.xattr.user.x", b"1")])
-            .file("x", b"data")
-            .hard_link("y", "dir/pax")
-            .finish();
-        for (position, byte) in changes {
-            *position.get_mut(&mut archive) = byte;
-        }
-        let _ = unpack_with(&archive, &UnpackOptions::default());
-    }
-
-    /// A plain tree comes out as it went in.
-    #[test]
-    fn a_tree_of_files_round_trips(
-        files in proptest::collection::btree_map(
-            "[a-d]{1,3}(/[e-h]{1,3}){0,2}/[i-z]{1,8}",
-            proptest::collection::vec(any::<u8>(), 0..1500),
-            0..12,
-        )
-    ) {
-        let mut tar = Tar::default();
-        for (name, data) in &files {
-            tar = tar.file(name, data);
-        }
-        let unpacked = unpack(tar).unwrap();
-        let mut found = BTreeMap::new();
-        for name in files.keys() {
-            found.insert(name.clone(), std::fs::read(unpacked.path(name)).unwrap());
-        }
-        prop_assert_eq!(found, files);
-    }
 }
