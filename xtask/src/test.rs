@@ -72,6 +72,7 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
         let root_disk = root_disk::run(printer)?;
         guest::check_reproducible(printer)?;
         guest::check_budgets()?;
+        virtual_machines(printer, &paths, &prepared, &tools)?;
         printer.step("end-to-end tests: containerd, QEMU, firmware, kernel, registry and broker");
         let mut nextest = tools.nextest(&paths);
         nextest.args(["run", "--release", "--package", E2E, "--locked"]);
@@ -85,6 +86,36 @@ pub(crate) fn run(printer: &Printer, options: &TestOptions) -> Result<()> {
     printer.step("all tests passed");
     printer.note("a tier of its own, not run: `cargo xtask test --reference` (needs PyPI)");
     Ok(())
+}
+
+/// The sandbox's tests on real virtual machines, which its unit tests leave out.
+fn virtual_machines(
+    printer: &Printer,
+    paths: &Paths,
+    prepared: &setup::Prepared,
+    tools: &setup::TestTools,
+) -> Result<()> {
+    printer.step("sandboxes on real virtual machines");
+    let mut nextest = tools.nextest(paths);
+    // The selection of the unit tests, whose programs are built already.
+    nextest.args([
+        "run",
+        "--release",
+        "--workspace",
+        "--exclude",
+        E2E,
+        "--locked",
+    ]);
+    nextest.args(["--run-ignored", "only", "--test-threads", "1"]);
+    nextest.args([
+        "-E",
+        "package(redoubt-sandbox) and binary(vm) and not test(/^by_hand|^play_/)",
+    ]);
+    nextest.env("REDOUBT_VM_FIRMWARE", &prepared.firmware);
+    nextest.env("REDOUBT_VM_KERNEL", &prepared.kernel);
+    nextest.env("REDOUBT_VM_MODULES", &prepared.modules);
+    nextest.env("REDOUBT_VM_VSOCK_DAEMON", &prepared.vsock_daemon);
+    succeed(&mut nextest, "tests of sandboxes")
 }
 
 fn checks(printer: &Printer, paths: &Paths, tools: &setup::TestTools) -> Result<()> {

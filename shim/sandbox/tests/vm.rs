@@ -1,16 +1,18 @@
 //! Real virtual machines: QEMU, the AmdSev firmware and a Linux kernel, under emulation.
 //!
 //! They need root, QEMU 10, `vhost-device-vsock` and the files that the project's set-up fetches,
-//! so they run only when asked for (`--run-ignored all`).
+//! so they are ignored among the unit tests and run by the end-to-end tier, which names the files
+//! in the environment.
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "the helpers of tests fail the test"
 )]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -33,14 +35,12 @@ struct Lab {
     dir: TempDir,
 }
 
-fn assets() -> PathBuf {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab/assets");
-    std::env::var_os("REDOUBT_TEST_ASSETS").map_or(default, PathBuf::from)
-}
-
-fn vsock_daemon() -> PathBuf {
-    std::env::var_os("REDOUBT_VHOST_DEVICE_VSOCK")
-        .map_or_else(|| "/opt/vdv/bin/vhost-device-vsock".into(), PathBuf::from)
+/// A file or folder that the end-to-end tier names.
+fn given(variable: &str) -> PathBuf {
+    match std::env::var_os(variable) {
+        Some(path) => path.into(),
+        None => panic!("{variable} is not set; run these tests by `cargo xtask test --e2e`"),
+    }
 }
 
 /// The modules of the guest in the order in which it loads them.
@@ -54,7 +54,7 @@ const MODULES: [&str; 6] = [
 ];
 
 fn module((number, path): (usize, &&str)) -> Entry {
-    let path = assets().join(format!("modules/kernel/{path}.ko.xz"));
+    let path = given("REDOUBT_VM_MODULES").join(format!("kernel/{path}.ko.xz"));
     let output = Command::new("xz").arg("-dc").arg(&path).output().unwrap();
     assert!(output.status.success(), "{}", path.display());
     Entry::file(&format!("modules/{number}.ko"), 0o644, output.stdout)
@@ -140,7 +140,6 @@ impl Lab {
     }
 
     fn plan(&self, mode: &str) -> LaunchPlan {
-        let assets = assets();
         let config = format!(
             "[hypervisor.qemu]\n\
              path = \"/usr/bin/qemu-system-x86_64\"\n\
@@ -149,11 +148,11 @@ impl Lab {
              snp_simulation = \"{}\"\nvhost_user_vsock = \"{}\"\ndisable_vhost_net = true\n\
              default_memory = 512\nkernel_params = \"test.mode={mode}\"\n\
              [runtime]\ntrail_path = \"{}\"\n",
-            assets.join("vmlinuz").display(),
+            given("REDOUBT_VM_KERNEL").display(),
             self.path("initrd").display(),
-            assets.join("OVMF.amdsev.fd").display(),
+            given("REDOUBT_VM_FIRMWARE").display(),
             self.path("psp").display(),
-            vsock_daemon().display(),
+            given("REDOUBT_VM_VSOCK_DAEMON").display(),
             self.path("trail").display(),
         );
         let file = self.path("configuration.toml");
@@ -212,7 +211,7 @@ impl Lab {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots a virtual machine"]
+#[ignore = "end-to-end: boots a virtual machine"]
 async fn a_good_launch_ends_in_an_agent_that_answers_and_leaves_nothing_when_stopped() {
     let lab = Lab::new();
     let pod = Pod::new();
@@ -259,7 +258,7 @@ async fn a_good_launch_ends_in_an_agent_that_answers_and_leaves_nothing_when_sto
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots a virtual machine"]
+#[ignore = "end-to-end: boots a virtual machine"]
 async fn a_killed_qemu_is_noticed_at_once() {
     let lab = Lab::new();
     let sandbox = Sandbox::launch(lab.request(lab.plan("serve")))
@@ -278,7 +277,7 @@ async fn a_killed_qemu_is_noticed_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots a virtual machine"]
+#[ignore = "end-to-end: boots a virtual machine"]
 async fn an_initrd_other_than_the_measured_one_is_refused_by_the_firmware() {
     let lab = Lab::new();
     let plan = lab.plan("serve");
@@ -290,7 +289,7 @@ async fn an_initrd_other_than_the_measured_one_is_refused_by_the_firmware() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots a virtual machine"]
+#[ignore = "end-to-end: boots a virtual machine"]
 async fn a_command_line_other_than_the_measured_one_is_refused_by_the_firmware() {
     let lab = Lab::new();
     let mut plan = lab.plan("serve");
@@ -303,7 +302,7 @@ async fn a_command_line_other_than_the_measured_one_is_refused_by_the_firmware()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots a virtual machine"]
+#[ignore = "end-to-end: boots a virtual machine"]
 async fn too_little_memory_is_called_so_wherever_it_shows() {
     let lab = Lab::new();
     for memory_mib in [24, 48, 64, 96, 128] {
@@ -318,7 +317,7 @@ async fn too_little_memory_is_called_so_wherever_it_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots a virtual machine"]
+#[ignore = "end-to-end: boots a virtual machine"]
 async fn an_agent_that_takes_all_memory_is_called_so() {
     let lab = Lab::new();
     let mut plan = lab.plan("memory");
@@ -331,7 +330,7 @@ async fn an_agent_that_takes_all_memory_is_called_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots a virtual machine"]
+#[ignore = "end-to-end: boots a virtual machine"]
 async fn a_panic_is_quoted() {
     let lab = Lab::new();
     let error = lab.refusal(lab.plan("panic")).await;
@@ -342,7 +341,7 @@ async fn a_panic_is_quoted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots a virtual machine"]
+#[ignore = "end-to-end: boots a virtual machine"]
 async fn the_agent_s_last_words_are_the_error() {
     let lab = Lab::new();
     let error = lab.refusal(lab.plan("fatal")).await;
@@ -350,7 +349,7 @@ async fn the_agent_s_last_words_are_the_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots a virtual machine"]
+#[ignore = "end-to-end: boots a virtual machine"]
 async fn a_guest_that_resets_itself_is_not_waited_for() {
     let lab = Lab::new();
     let error = lab.refusal(lab.plan("reset")).await;
@@ -361,7 +360,7 @@ async fn a_guest_that_resets_itself_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots a virtual machine"]
+#[ignore = "end-to-end: boots a virtual machine"]
 async fn a_silent_agent_is_given_up_after_its_time() {
     let lab = Lab::new();
     let mut plan = lab.plan("silent");
@@ -371,7 +370,7 @@ async fn a_silent_agent_is_given_up_after_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "starts QEMU"]
+#[ignore = "end-to-end: starts QEMU"]
 async fn what_qemu_says_before_it_ends_is_the_error() {
     let lab = Lab::new();
     let mut plan = lab.plan("serve");
@@ -382,8 +381,8 @@ async fn what_qemu_says_before_it_ends_is_the_error() {
 
 /// Some hosts offer `/dev/kvm`, create virtual machines and then cannot run them.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "starts QEMU; needs a host whose KVM works in part"]
-async fn a_kvm_that_gives_up_is_told_from_a_firmware_that_refuses() {
+#[ignore = "by hand: needs a host whose KVM works in part"]
+async fn by_hand_a_kvm_that_gives_up_is_told_from_a_firmware_that_refuses() {
     let lab = Lab::new();
     let mut plan = lab.plan("serve");
     plan.accelerator = redoubt_launch_plan::Accelerator::Kvm;
@@ -399,7 +398,7 @@ async fn a_kvm_that_gives_up_is_told_from_a_firmware_that_refuses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "starts QEMU"]
+#[ignore = "end-to-end: starts QEMU"]
 async fn a_vsock_daemon_that_does_not_listen_is_named() {
     let lab = Lab::new();
     let mut plan = lab.plan("serve");
@@ -426,7 +425,7 @@ async fn play_a_shim_that_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "boots virtual machines"]
+#[ignore = "end-to-end: boots virtual machines"]
 async fn a_killed_shim_leaves_what_cleanup_removes() {
     let lab = Lab::new();
     let pod = Pod::new();

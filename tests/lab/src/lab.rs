@@ -46,8 +46,9 @@ pub struct Binaries {
     pub redoubt: PathBuf,
     /// QEMU.
     pub qemu: PathBuf,
-    /// The vhost-user vsock daemon; `None` where `/dev/vhost-vsock` exists.
-    pub vsock_daemon: Option<PathBuf>,
+    /// The vhost-user vsock daemon. A simulated guest needs it on every machine: on the kernel's
+    /// vsock all guests of the host could ask for its reports.
+    pub vsock_daemon: PathBuf,
     /// The folder that holds `containerd` and `ctr`; `None` for the machine's own.
     #[serde(default)]
     pub containerd_dir: Option<PathBuf>,

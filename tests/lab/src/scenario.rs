@@ -130,11 +130,6 @@ impl Scenario {
 }
 
 fn configuration_text(lab: &Lab, dir: &Path, options: &ScenarioOptions) -> String {
-    let vsock = lab
-        .binaries
-        .vsock_daemon
-        .as_deref()
-        .unwrap_or_else(|| Path::new(""));
     let quoted = |path: &Path| format!("\"{}\"", path.display());
     let mut keys: Vec<(String, String)> = [
         ("path", quoted(&lab.binaries.qemu)),
@@ -146,7 +141,7 @@ fn configuration_text(lab: &Lab, dir: &Path, options: &ScenarioOptions) -> Strin
         ("confidential_guest", "true".to_owned()),
         ("sev_snp_guest", "true".to_owned()),
         ("snp_simulation", quoted(&lab.simulator())),
-        ("vhost_user_vsock", quoted(vsock)),
+        ("vhost_user_vsock", quoted(&lab.binaries.vsock_daemon)),
         ("disable_vhost_net", "true".to_owned()),
         ("default_vcpus", "1".to_owned()),
         ("default_memory", "512".to_owned()),
