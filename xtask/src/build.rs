@@ -1,6 +1,5 @@
 //! Builds the programs of this workspace.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
