@@ -16,6 +16,7 @@ use tar::{EntryType, Header};
 use super::{Tar, unpack_with};
 use crate::digest::Digest;
 use crate::errors::ImageError;
+use crate::host::OciLayout;
 use crate::options::UnpackOptions;
 
 /// Everything that two unpackers must agree on.
@@ -144,6 +145,15 @@ fn test_file(name: &str) -> Vec<u8> {
 const OVERLAY_ATTRIBUTE: &[u8] = b"trusted.overlay.opaque";
 const OTHER_ATTRIBUTE: &[u8] = b"trusted.another.opaque";
 
+/// The entry for which an archive is refused.
+fn refused_entry(archive: &[u8]) -> String {
+    match unpack_with(archive, &UnpackOptions::default()) {
+        Err(ImageError::Entry { path, .. }) => path,
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("unpacked"),
+    }
+}
+
 /// Makes major number 0 of a device's header a 1, and the checksum right again.
 fn give_another_major_number(archive: &mut [u8], name: &[u8]) {
     let header = archive
@@ -160,22 +170,17 @@ fn give_another_major_number(archive: &mut [u8], name: &[u8]) {
 #[test]
 fn a_tree_comes_out_as_the_file_system_that_others_made_of_it() {
     let mut archive = test_file("tree.tar.gz");
-    // An attribute by which a layer could steer the overlay file system is refused ...
-    let refused = unpack_with(&archive, &UnpackOptions::default());
-    assert!(matches!(refused, Err(ImageError::Entry { .. })));
-    // ... and under another name it is an attribute like others.
+    // What could steer the overlay file system is refused: first the device that it takes for a
+    // whiteout, which becomes an ordinary device for the rest ...
+    assert_eq!(refused_entry(&archive), "./dir/wh");
+    give_another_major_number(&mut archive, b"./dir/wh\0");
+    // ... then its attribute, which under another name is one like others.
+    assert_eq!(refused_entry(&archive), "./opaque/");
     let place = archive
         .windows(OVERLAY_ATTRIBUTE.len())
         .position(|window| window == OVERLAY_ATTRIBUTE)
         .unwrap();
     archive[place..place + OTHER_ATTRIBUTE.len()].copy_from_slice(OTHER_ATTRIBUTE);
-    // So is the device that the overlay file system takes for a whiteout.
-    let refused = unpack_with(&archive, &UnpackOptions::default());
-    assert!(
-        matches!(refused, Err(ImageError::Entry { path, .. }) if path.ends_with("/wh")),
-        "a whiteout in its overlay form was unpacked"
-    );
-    give_another_major_number(&mut archive, b"./dir/wh\0");
     let unpacked = unpack_with(&archive, &UnpackOptions::default()).unwrap();
 
     let listed: Vec<Listed> = serde_json::from_slice(&test_file("tree.json.gz")).unwrap();
@@ -268,26 +273,16 @@ fn archive(entries: &[(bool, Made)]) -> Vec<u8> {
     tar.finish()
 }
 
-fn write_blob(layout: &Path, bytes: &[u8]) -> String {
-    let digest = Digest::of(bytes);
-    let hex = digest.to_string().replace("sha256:", "");
-    std::fs::write(layout.join("blobs/sha256").join(hex), bytes).unwrap();
-    digest.to_string()
-}
-
 /// What `umoci` makes of a layer, as an image of that layer alone.
 fn unpacked_by_umoci(folder: &Path, archive: &[u8]) -> BTreeMap<String, Attributes> {
-    let layout = folder.join("layout");
-    std::fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
-    let version = r#"{"imageLayoutVersion":"1.0.0"}"#;
-    std::fs::write(layout.join("oci-layout"), version).unwrap();
-    let layer = write_blob(&layout, archive);
+    let layout = OciLayout::create(&folder.join("layout")).unwrap();
+    let layer = layout.write_blob(archive).unwrap().to_string();
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux", "config": {},
         "rootfs": {"type": "layers", "diff_ids": [layer]},
     });
     let config = config.to_string();
-    let config_digest = write_blob(&layout, config.as_bytes());
+    let config_digest = layout.write_blob(config.as_bytes()).unwrap().to_string();
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "config": {
@@ -300,19 +295,13 @@ fn unpacked_by_umoci(folder: &Path, archive: &[u8]) -> BTreeMap<String, Attribut
         }],
     });
     let manifest = manifest.to_string();
-    let manifest_digest = write_blob(&layout, manifest.as_bytes());
-    let index = serde_json::json!({
-        "schemaVersion": 2,
-        "manifests": [{
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "digest": manifest_digest, "size": manifest.len(),
-            "annotations": {"org.opencontainers.image.ref.name": "it"},
-        }],
-    });
-    std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    let digest = layout.write_blob(manifest.as_bytes()).unwrap();
+    layout
+        .add_manifest(digest, manifest.len() as u64, Some("it"))
+        .unwrap();
     let output = Command::new("umoci")
         .args(["unpack", "--image"])
-        .arg(format!("{}:it", layout.display()))
+        .arg(format!("{}:it", folder.join("layout").display()))
         .arg(folder.join("bundle"))
         .output()
         .unwrap();
